@@ -1,0 +1,182 @@
+"""The door between a Flax module and its pure function."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fdl.types import Apply, Array, DTypeLike, Extra, Params, PyTree
+
+
+class Pure(NamedTuple):
+    """A model as a pure function and the values it starts from.
+
+    Attributes:
+      apply: `(params, extra, *args, key=None, train=False, **kwargs) -> (out, extra)`.
+      params: plain nested dict of the trained parameters.
+      extra: plain nested dict of all other state: running statistics.
+    """
+
+    apply: Apply
+    params: Params
+    extra: Extra
+
+
+def pure(module: nnx.Module) -> Pure:
+    """Take a Flax NNX module apart into a pure function and its initial values.
+
+    out, extra' = apply(params, extra, *args, key=key, train=train)
+
+    `train` switches the module as `module.train()` and `module.eval()` do (dropout on, batch statistics
+    in use). `key` seeds whatever is random in this call. It is one typed PRNG key, or one for each
+    example, shape (b,), as the step hands them to an objective: `fdl.models.layers.Dropout` then draws
+    the mask of each example from its own key. Flax's own random layers take one key only: give them
+    `key[0]`.
+
+    A call that is not training returns `extra` as it was given.
+
+    Args:
+      module: any NNX module, built outside of a transformation. It is not changed and shares no memory
+        with what is returned. Modules that take `rngs=` in their call get it; others that hold their
+        own `nnx.Rngs` have them reseeded from `key`.
+
+    Returns:
+      `Pure(apply, params, extra)`; `params` and `extra` are plain dicts: any optax transformation,
+      checkpoint or `jax.tree` function takes them.
+
+    Raises:
+      ValueError: from `apply`, naming the leaf, when `params` or `extra` do not fit the module.
+
+    Example:
+      >>> apply, params, extra = pure(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
+      >>> out, extra = apply(params, extra, jnp.ones((4, 2)))
+      >>> out.shape, sorted(params)
+      ((4, 1), ['bias', 'kernel'])
+    """
+    modes = {train: nnx.merge(*nnx.split(module), copy=True) for train in (False, True)}
+    modes[False].eval()
+    modes[True].train()
+    parts = {mode: nnx.split(m, nnx.Param, nnx.RngState, ...) for mode, m in modes.items()}
+    graphs = {mode: part[0] for mode, part in parts.items()}
+    own_rngs = parts[False][2]
+    params, extra = (nnx.to_pure_dict(parts[False][i]) for i in (1, 3))
+    expected = jax.eval_shape(lambda: (params, extra))
+    takes_rngs = _takes_rngs(module)
+    random = bool(jax.tree.leaves(own_rngs))
+
+    def apply(
+        params: Params,
+        extra: Extra,
+        *args: Any,
+        key: Array | None = None,
+        train: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Extra]:
+        _check_structure(expected, (params, extra))
+        rngs = own_rngs if key is None or not random else _reseeded(own_rngs, key)
+        model = nnx.merge(graphs[train], params, rngs, extra, copy=True)
+        if key is not None and takes_rngs:
+            kwargs["rngs"] = nnx.Rngs(key)
+        out = model(*args, **kwargs)
+        if train:
+            extra = nnx.to_pure_dict(nnx.split(model, nnx.Param, nnx.RngState, ...)[3])
+        return out, extra
+
+    return Pure(apply, *jax.tree.map(lambda a: jnp.array(a, copy=True), (params, extra)))
+
+
+def in_precision(apply: Apply, dtype: DTypeLike, *, output: DTypeLike = jnp.float32) -> Apply:
+    """Compute a model in a lower precision while its parameters stay in theirs (mixed precision).
+
+    out = float32(apply(dtype(params), extra, dtype(args))): parameters, gradients and optimizer state
+    keep their type, matrix products and activations take `dtype`, and losses and penalties are again
+    computed in `output`. bfloat16 has float32's range, so no loss scaling is needed.
+
+    Args:
+      apply: a pure model.
+      dtype: of the computation, such as `jnp.bfloat16`.
+      output: of floating-point outputs.
+
+    Returns:
+      A pure model of the same signature; `extra` keeps its types.
+
+    Example:
+      >>> apply, params, extra = pure(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
+      >>> out, _ = in_precision(apply, jnp.bfloat16)(params, extra, jnp.ones((4, 2)))
+      >>> out.dtype.name
+      'float32'
+
+    Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.1.
+    """
+
+    def lowered(
+        params: Params,
+        extra: Extra,
+        *args: Any,
+        key: Array | None = None,
+        train: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Extra]:
+        params, args = _cast((params, args), dtype)
+        out, new = apply(params, extra, *args, key=key, train=train, **kwargs)
+        kept = jax.tree.map(lambda a, old: a.astype(old.dtype), new, extra)
+        return _cast(out, output), kept
+
+    return lowered
+
+
+def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a,
+        jax.tree.map(jnp.asarray, tree),
+    )
+
+
+def _takes_rngs(module: nnx.Module) -> bool:
+    return "rngs" in inspect.signature(type(module).__call__).parameters
+
+
+def _reseeded(rngs: nnx.State, key: Array) -> nnx.State:
+    """Derive new streams from `key`, a different one for each stream the module holds."""
+    key = key if key.ndim == 0 else key.reshape(-1)[0]
+    leaves, treedef = jax.tree.flatten(rngs)
+    fresh = [
+        _like(leaf, jax.random.fold_in(key, i))
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else jnp.zeros_like(leaf)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(treedef, fresh)
+
+
+def _like(leaf: Array, key: Array) -> Array:
+    return key if leaf.ndim == 0 else jax.random.split(key, leaf.shape)
+
+
+def _check_structure(expected: PyTree, given: PyTree) -> None:
+    """Raise naming the leaf where two trees differ; Flax itself accepts wrong shapes silently."""
+    if jax.tree.structure(expected) == jax.tree.structure(given):
+        pairs = zip(_named(expected).items(), _named(given).values(), strict=True)
+        wrong = [
+            f"{name} must have shape {e.shape}, got {jnp.shape(g)}"
+            for (name, e), g in pairs
+            if e.shape != jnp.shape(g)
+        ]
+    else:
+        want, got = _named(expected), _named(given)
+        wrong = [f"{name} is missing" for name in want.keys() - got.keys()]
+        wrong += [f"{name} is not in the model" for name in got.keys() - want.keys()]
+        wrong = wrong or ["the trees have the same leaves in another arrangement"]
+    if wrong:
+        raise ValueError("apply(params, extra): " + "; ".join(sorted(wrong)))
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    name = {"0": "params", "1": "extra"}
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    keys = [jax.tree_util.keystr(p, simple=True, separator=".").split(".", 1) for p, _ in paths]
+    return {
+        ".".join([name[k[0]], *k[1:]]): leaf for k, (_, leaf) in zip(keys, paths, strict=True)
+    }

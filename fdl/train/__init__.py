@@ -1,0 +1,37 @@
+"""State, step, runners and metrics: one update, lifted to any number of devices."""
+
+from fdl.train.early_stopping import EarlyStopping as EarlyStopping
+from fdl.train.early_stopping import init_early_stopping as init_early_stopping
+from fdl.train.early_stopping import should_stop as should_stop
+from fdl.train.early_stopping import update_early_stopping as update_early_stopping
+from fdl.train.metrics import Ratio as Ratio
+from fdl.train.metrics import floats as floats
+from fdl.train.metrics import mean as mean
+from fdl.train.parallel import Runner as Runner
+from fdl.train.parallel import check_replicas as check_replicas
+from fdl.train.parallel import lift as lift
+from fdl.train.parallel import mean_over_devices as mean_over_devices
+from fdl.train.parallel import shared as shared
+from fdl.train.state import State as State
+from fdl.train.state import init_state as init_state
+from fdl.train.step import example_keys as example_keys
+from fdl.train.step import make_step as make_step
+
+__all__ = [
+    "EarlyStopping",
+    "Ratio",
+    "Runner",
+    "State",
+    "check_replicas",
+    "example_keys",
+    "floats",
+    "init_early_stopping",
+    "init_state",
+    "lift",
+    "make_step",
+    "mean",
+    "mean_over_devices",
+    "shared",
+    "should_stop",
+    "update_early_stopping",
+]

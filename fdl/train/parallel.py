@@ -1,0 +1,324 @@
+"""The one place that knows devices: gradients across them, and the runners that lift a step to many.
+
+A step differentiates `mean_over_devices(objective(shared(params), ...))`. `shared` is the identity
+whose transpose is the mean over devices; the two together give every derivative (gradient, `jvp`,
+Hessian-vector product in either order, a line search's own re-evaluations) the value that one device
+with the whole batch would give, under `jax.vmap(axis_name=...)`, `jax.pmap` and `jax.shard_map` with
+`check_vma` on or off. `jax.grad` of a local loss followed by `pmean` does not: with `check_vma` on it
+is as many times too large as there are devices.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fdl import axes
+from fdl.errors import InputError
+from fdl.types import PyTree, Step
+
+How = Literal["none", "pmap", "shard_map"]
+
+RUN_AHEAD = 8  # steps in flight; XLA on a CPU can abort when many more collectives wait in the queue
+
+
+# A custom_vjp has no forward mode and its reverse-over-reverse is silently wrong; a primitive whose
+# tangent map is itself and whose transpose is the mean is right in every composition.
+_shared_p = Primitive("shared")
+_shared_p.multiple_results = True  # all leaves at once: their mean is one collective, not one each
+_shared_p.def_impl(lambda *xs, axis: list(xs))
+_shared_p.def_abstract_eval(lambda *xs, axis: list(xs))
+mlir.register_lowering(_shared_p, lambda ctx, *xs, axis: list(xs))
+
+
+def _shared_jvp(primals: Sequence, tangents: Sequence, *, axis: str) -> tuple:
+    tangents = [ad.instantiate_zeros(t) for t in tangents]
+    return _shared_p.bind(*primals, axis=axis), _shared_p.bind(*tangents, axis=axis)
+
+
+def _shared_transpose(cotangents: Sequence, *xs: Any, axis: str) -> list:
+    return list(jax.lax.pmean([ad.instantiate_zeros(ct) for ct in cotangents], axis))
+
+
+def _shared_batch(xs: Sequence, dims: Sequence, *, axis: str) -> tuple:
+    return _shared_p.bind(*xs, axis=axis), dims
+
+
+ad.primitive_jvps[_shared_p] = _shared_jvp
+ad.primitive_transposes[_shared_p] = _shared_transpose
+batching.primitive_batchers[_shared_p] = _shared_batch
+
+
+def shared(tree: PyTree, axis: str | None = axes.DATA) -> PyTree:
+    """Mark values as equal on all devices: the identity, whose cotangents are averaged over `axis`.
+
+    Forwards y = x; backwards dx = (1/n) sum_i dy_i. Wherever `axis` is not bound both are the identity.
+
+    Args:
+      tree: arrays of any shape; leaves that are not floating point pass through untouched.
+      axis: the axis name over which the examples are spread.
+
+    Returns:
+      The same tree.
+
+    Example:
+      >>> def loss(w, x):  # each of two devices holds one example
+      ...     return mean_over_devices(shared(w) * x)
+      >>> grad = jax.vmap(jax.grad(loss), in_axes=(None, 0), axis_name="data")
+      >>> grad(jnp.float32(2.0), jnp.array([1.0, 3.0], jnp.float32))
+      Array([2., 2.], dtype=float32)
+    """
+    if not axes.bound(axis):
+        return tree
+    leaves, treedef = jax.tree.flatten(tree)
+    differentiable = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)]
+    if differentiable:
+        marked = _shared_p.bind(*(leaves[i] for i in differentiable), axis=axis)
+        for i, leaf in zip(differentiable, marked, strict=True):
+            leaves[i] = leaf
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def mean_over_devices(tree: PyTree, axis: str | None = axes.DATA) -> PyTree:
+    """Average over the devices along `axis`: y = (1/n) sum_i x_i; the identity where it is not bound.
+
+    Args:
+      tree: arrays of any shape.
+      axis: the axis name over which the examples are spread.
+
+    Returns:
+      A tree of the same shapes, equal on all devices.
+
+    Example:
+      >>> jax.vmap(mean_over_devices, axis_name="data")(jnp.array([1.0, 3.0], jnp.float32))
+      Array([2., 2.], dtype=float32)
+    """
+    return axes.mean(tree, axis)
+
+
+class Runner(NamedTuple):
+    """A step on the devices, and the way there and back.
+
+    Attributes:
+      step: `(state, batch) -> (state, metrics)`; the state given is donated, never use it again. The
+        batch holds this process's part of the global batch as host arrays.
+      put: host state -> state on every device, always a copy.
+      get: what is on the devices -> one replica as host arrays (typed PRNG keys stay keys).
+      check: raises `RuntimeError` naming the leaf unless all replicas are bitwise equal.
+      devices: how many devices share a global batch, over all processes.
+    """
+
+    step: Step
+    put: Callable[[PyTree], PyTree]
+    get: Callable[[PyTree], PyTree]
+    check: Callable[[PyTree], None]
+    devices: int
+
+
+def lift(
+    step: Step,
+    how: How = "none",
+    *,
+    devices: Sequence[jax.Device] | int | None = None,
+    axis: str = axes.DATA,
+    check_vma: bool = False,
+    donate: bool = True,
+    ahead: int = RUN_AHEAD,
+) -> Runner:
+    """Compile a step for one device, or for all devices with the batch spread over them.
+
+    Args:
+      step: `(state, batch) -> (state, metrics)` as `make_step` builds it, or any function whose
+        first argument and results are equal on all devices while the second is spread.
+      how: "none" is `jax.jit` on one device; "pmap" is `jax.pmap`; "shard_map" is
+        `jax.jit(jax.shard_map(...))`.
+      devices: which devices, or how many of this process's; all by default.
+      axis: the axis name that `step` uses.
+      check_vma: as in `jax.shard_map`; has no meaning for the others.
+      donate: reuse the memory of the first argument, when its result is a new state.
+      ahead: how many steps may be in flight before the next one waits; bounds memory, and keeps
+        collectives on a CPU from starving one another.
+
+    Returns:
+      A `Runner`.
+
+    Raises:
+      InputError: for an unknown `how`, more devices than there are, or "none" in a run of several
+        processes.
+
+    Example:
+      >>> import numpy as np
+      >>> def step(total, batch):
+      ...     return total + mean_over_devices(batch["x"].mean()), {}
+      >>> runner = lift(step, "shard_map", devices=1)
+      >>> total, _ = runner.step(runner.put(np.float32(1.0)), {"x": np.array([1.0, 3.0], "f")})
+      >>> float(runner.get(total))
+      3.0
+    """
+    chosen = _choose(devices)
+    donated = (0,) if donate else ()
+    if how == "none":
+        if jax.process_count() > 1:
+            raise InputError("--parallel none runs one process, got several; take pmap or shard_map")
+        return _one_device(jax.jit(step, donate_argnums=donated), chosen[0], ahead)
+    if how == "pmap":
+        local = [d for d in chosen if d.process_index == jax.process_index()]
+        lifted = jax.pmap(
+            step, axis, donate_argnums=donated, devices=None if len(chosen) == jax.device_count() else local
+        )
+        return _pmapped(lifted, local, len(chosen), ahead)
+    if how == "shard_map":
+        mesh = Mesh(np.array(chosen), (axis,), axis_types=(AxisType.Auto,))
+        return _sharded(step, mesh, axis, check_vma, donated, ahead)
+    raise InputError(f"--parallel must be none, pmap or shard_map, got {how!r}")
+
+
+def _choose(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
+    if devices is None:
+        return jax.devices()
+    if not isinstance(devices, int):
+        return list(devices)
+    if not 1 <= devices <= jax.local_device_count():
+        raise InputError(f"--devices must be from 1 to {jax.local_device_count()} here, got {devices}")
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    return [d for own in by_process.values() for d in own[:devices]]
+
+
+def _one_device(step: Step, device: jax.Device, ahead: int) -> Runner:
+    return Runner(
+        step=_bounded(step, ahead),
+        put=lambda tree: jax.tree.map(lambda a: jnp.array(a, copy=True, device=device), tree),
+        get=partial(jax.tree.map, _first_replica),
+        check=lambda tree: None,
+        devices=1,
+    )
+
+
+def _pmapped(step: Step, local: list[jax.Device], total: int, ahead: int) -> Runner:
+    n = len(local)
+    mesh = Mesh(np.array(local), (axes.DATA,), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec(axes.DATA))
+
+    def replicate(a: Any) -> jax.Array:
+        a = jnp.asarray(a)
+        return jax.device_put(jnp.broadcast_to(a, (n, *a.shape)), sharding)
+
+    def split(a: Any) -> np.ndarray:
+        _check_divisible(len(a), n)
+        return np.reshape(a, (n, len(a) // n, *np.shape(a)[1:]))
+
+    bounded = _bounded(step, ahead)
+    return Runner(
+        step=lambda state, batch: bounded(state, jax.tree.map(split, batch)),
+        put=partial(jax.tree.map, replicate),
+        get=partial(jax.tree.map, lambda a: _first_replica(a, drop_axis=True)),
+        check=check_replicas,
+        devices=total,
+    )
+
+
+def _sharded(
+    step: Step, mesh: Mesh, axis: str, check_vma: bool, donated: tuple[int, ...], ahead: int
+) -> Runner:
+    one, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(axis))
+    lifted = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(axis)),
+            out_specs=PartitionSpec(),
+            check_vma=check_vma,
+        ),
+        in_shardings=(one, spread),
+        donate_argnums=donated,
+    )
+    own = len(mesh.local_devices)
+
+    def feed(a: Any) -> Any:
+        _check_divisible(len(a), own)
+        return a if mesh.size == own else jax.make_array_from_process_local_data(spread, np.asarray(a))
+
+    bounded = _bounded(lifted, ahead)
+    return Runner(
+        step=lambda state, batch: bounded(state, jax.tree.map(feed, batch)),
+        put=partial(jax.tree.map, lambda a: jax.device_put(_host(a), one, may_alias=False)),
+        get=partial(jax.tree.map, _first_replica),
+        check=check_replicas,
+        devices=mesh.size,
+    )
+
+
+def _bounded(step: Step, ahead: int) -> Step:
+    """Let at most `ahead` steps be in flight: wait for the results of the step before those."""
+    pending: deque = deque()
+
+    def call(state: PyTree, batch: Any) -> Any:
+        out = step(state, batch)
+        pending.append(out[1])  # the metrics: unlike the state, they are not donated to the next step
+        if len(pending) > ahead:
+            jax.block_until_ready(pending.popleft())
+        return out
+
+    return call
+
+
+def _check_divisible(size: int, devices: int) -> None:
+    if size % devices:
+        raise InputError(f"batch size {size} is not divisible by {devices} devices")
+
+
+def _is_key(a: Any) -> bool:
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+
+
+def _host(a: Any) -> Any:
+    return a if _is_key(a) else np.array(a)
+
+
+def _first_replica(a: Any, *, drop_axis: bool = False) -> Any:
+    if _is_key(a):
+        data = _first_replica(jax.random.key_data(a), drop_axis=drop_axis)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
+    # a[0] of a pmap result would start a program on all devices; the first shard is already here
+    local = np.asarray(a.addressable_shards[0].data) if isinstance(a, jax.Array) else np.asarray(a)
+    return local[0] if drop_axis else local
+
+
+def check_replicas(tree: PyTree) -> None:
+    """Raise unless the copies of every leaf on the devices of this process are bitwise equal.
+
+    Args:
+      tree: results of a runner: replicated arrays, or arrays with a leading device axis as `pmap`
+        gives them.
+
+    Raises:
+      RuntimeError: naming the first leaf whose copies differ, and the devices.
+
+    Example:
+      >>> check_replicas({"w": jnp.ones(3)})
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        first, *others = leaf.addressable_shards
+        expected = _digest(first.data)
+        for shard in others:
+            if _digest(shard.data) != expected:
+                name = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise RuntimeError(
+                    f"replicas of {name} differ between {first.device} and {shard.device}:"
+                    " the step used a value of one device without averaging it"
+                )
+
+
+def _digest(a: jax.Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(a).tobytes()).digest()
