@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fdl.types import Apply, Array, DTypeLike, Extra, Params, PyTree
@@ -29,18 +30,18 @@ def pure(module: nnx.Module) -> Pure:
 
     out, extra' = apply(params, extra, *args, key=key, train=train)
 
-    `train` switches the module as `module.train()` and `module.eval()` do (dropout on, batch statistics
-    in use). `key` seeds whatever is random in this call. It is one typed PRNG key, or one for each
-    example, shape (b,), as the step hands them to an objective: `fdl.models.layers.Dropout` then draws
-    the mask of each example from its own key. Flax's own random layers take one key only: give them
-    `key[0]`.
+    `train` switches the module as `module.train()` and `module.eval()` do (dropout on, batch
+    statistics in use). `key` seeds whatever is random in this call. It is one typed PRNG key, or
+    one for each example, shape (b,), as the step hands them to an objective:
+    `fdl.models.layers.Dropout` then draws the mask of each example from its own key. Flax's own
+    random layers take one key only: give them `key[0]`.
 
     A call that is not training returns `extra` as it was given.
 
     Args:
-      module: any NNX module, built outside of a transformation. It is not changed and shares no memory
-        with what is returned. Modules that take `rngs=` in their call get it; others that hold their
-        own `nnx.Rngs` have them reseeded from `key`.
+      module: any NNX module, built outside of a transformation. It is not changed and shares no
+        memory with what is returned. A module that takes `rngs=` in its call gets `nnx.Rngs(key)`;
+        streams that it holds itself are reseeded from `key` (from the first of many).
 
     Returns:
       `Pure(apply, params, extra)`; `params` and `extra` are plain dicts: any optax transformation,
@@ -55,16 +56,13 @@ def pure(module: nnx.Module) -> Pure:
       >>> out.shape, sorted(params)
       ((4, 1), ['bias', 'kernel'])
     """
-    modes = {train: nnx.merge(*nnx.split(module), copy=True) for train in (False, True)}
-    modes[False].eval()
-    modes[True].train()
-    parts = {mode: nnx.split(m, nnx.Param, nnx.RngState, ...) for mode, m in modes.items()}
-    graphs = {mode: part[0] for mode, part in parts.items()}
-    own_rngs = parts[False][2]
-    params, extra = (nnx.to_pure_dict(parts[False][i]) for i in (1, 3))
+    graphs = {}
+    for train in (True, False):
+        copy = nnx.clone(module)
+        copy.train() if train else copy.eval()
+        graphs[train], params, own_rngs, extra = _split(copy)
     expected = jax.eval_shape(lambda: (params, extra))
-    takes_rngs = _takes_rngs(module)
-    random = bool(jax.tree.leaves(own_rngs))
+    takes_rngs = "rngs" in inspect.signature(type(module).__call__).parameters
 
     def apply(
         params: Params,
@@ -75,24 +73,24 @@ def pure(module: nnx.Module) -> Pure:
         **kwargs: Any,
     ) -> tuple[Any, Extra]:
         _check_structure(expected, (params, extra))
-        rngs = own_rngs if key is None or not random else _reseeded(own_rngs, key)
+        rngs = own_rngs if key is None else _reseeded(own_rngs, key)
         model = nnx.merge(graphs[train], params, rngs, extra, copy=True)
         if key is not None and takes_rngs:
             kwargs["rngs"] = nnx.Rngs(key)
         out = model(*args, **kwargs)
         if train:
-            extra = nnx.to_pure_dict(nnx.split(model, nnx.Param, nnx.RngState, ...)[3])
+            extra = _split(model)[3]
         return out, extra
 
     return Pure(apply, *jax.tree.map(lambda a: jnp.array(a, copy=True), (params, extra)))
 
 
 def in_precision(apply: Apply, dtype: DTypeLike, *, output: DTypeLike = jnp.float32) -> Apply:
-    """Compute a model in a lower precision while its parameters stay in theirs (mixed precision).
+    """Compute a model in a lower precision while its parameters stay in theirs.
 
-    out = float32(apply(dtype(params), extra, dtype(args))): parameters, gradients and optimizer state
-    keep their type, matrix products and activations take `dtype`, and losses and penalties are again
-    computed in `output`. bfloat16 has float32's range, so no loss scaling is needed.
+    out = float32(apply(dtype(params), extra, dtype(args))): parameters, gradients and optimizer
+    state keep their type, matrix products and activations take `dtype`, and losses and penalties
+    are again computed in `output`. bfloat16 has float32's range, so no loss scaling is needed.
 
     Args:
       apply: a pure model.
@@ -100,7 +98,8 @@ def in_precision(apply: Apply, dtype: DTypeLike, *, output: DTypeLike = jnp.floa
       output: of floating-point outputs.
 
     Returns:
-      A pure model of the same signature; `extra` keeps its types.
+      A pure model of the same signature; `extra` keeps its types, and so do arguments that are not
+      floating-point arrays.
 
     Example:
       >>> apply, params, extra = pure(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
@@ -119,7 +118,7 @@ def in_precision(apply: Apply, dtype: DTypeLike, *, output: DTypeLike = jnp.floa
         train: bool = False,
         **kwargs: Any,
     ) -> tuple[Any, Extra]:
-        params, args = _cast((params, args), dtype)
+        params, args, kwargs = _cast((params, args, kwargs), dtype)
         out, new = apply(params, extra, *args, key=key, train=train, **kwargs)
         kept = jax.tree.map(lambda a, old: a.astype(old.dtype), new, extra)
         return _cast(out, output), kept
@@ -128,14 +127,18 @@ def in_precision(apply: Apply, dtype: DTypeLike, *, output: DTypeLike = jnp.floa
 
 
 def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    return jax.tree.map(
-        lambda a: a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a,
-        jax.tree.map(jnp.asarray, tree),
-    )
+    def cast(a: Any) -> Any:
+        array = isinstance(a, jax.Array | np.ndarray)
+        return jnp.asarray(a, dtype) if array and jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return jax.tree.map(cast, tree)
 
 
-def _takes_rngs(module: nnx.Module) -> bool:
-    return "rngs" in inspect.signature(type(module).__call__).parameters
+def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, nnx.State, PyTree]:
+    """Return the graph, the parameters, the random streams and all other state."""
+    parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    graph, params, rngs, extra = parts
+    return graph, nnx.to_pure_dict(params), rngs, nnx.to_pure_dict(extra)
 
 
 def _reseeded(rngs: nnx.State, key: Array) -> nnx.State:
@@ -157,15 +160,16 @@ def _like(leaf: Array, key: Array) -> Array:
 
 def _check_structure(expected: PyTree, given: PyTree) -> None:
     """Raise naming the leaf where two trees differ; Flax itself accepts wrong shapes silently."""
-    if jax.tree.structure(expected) == jax.tree.structure(given):
-        pairs = zip(_named(expected).items(), _named(given).values(), strict=True)
+    want, got = _named(expected), _named(given)
+    same = jax.tree.structure(expected) == jax.tree.structure(given)  # type: ignore[operator]
+    if same:
+        pairs = zip(want.items(), got.values(), strict=True)
         wrong = [
             f"{name} must have shape {e.shape}, got {jnp.shape(g)}"
             for (name, e), g in pairs
             if e.shape != jnp.shape(g)
         ]
     else:
-        want, got = _named(expected), _named(given)
         wrong = [f"{name} is missing" for name in want.keys() - got.keys()]
         wrong += [f"{name} is not in the model" for name in got.keys() - want.keys()]
         wrong = wrong or ["the trees have the same leaves in another arrangement"]
@@ -177,6 +181,4 @@ def _named(tree: PyTree) -> dict[str, Any]:
     name = {"0": "params", "1": "extra"}
     paths = jax.tree_util.tree_leaves_with_path(tree)
     keys = [jax.tree_util.keystr(p, simple=True, separator=".").split(".", 1) for p, _ in paths]
-    return {
-        ".".join([name[k[0]], *k[1:]]): leaf for k, (_, leaf) in zip(keys, paths, strict=True)
-    }
+    return {".".join([name[k[0]], *k[1:]]): leaf for k, (_, leaf) in zip(keys, paths, strict=True)}

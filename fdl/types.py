@@ -6,7 +6,18 @@ from typing import Any, Protocol, TypeAlias
 import jax
 from jax.typing import ArrayLike, DTypeLike
 
-__all__ = ["Apply", "Array", "Batch", "DTypeLike", "Extra", "Metrics", "Objective", "Params", "PyTree", "Step"]
+__all__ = [
+    "Apply",
+    "Array",
+    "Batch",
+    "DTypeLike",
+    "Extra",
+    "Metrics",
+    "Objective",
+    "Params",
+    "PyTree",
+    "Step",
+]
 
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any  # a nest of dicts, lists and (named) tuples with arrays as leaves

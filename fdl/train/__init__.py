@@ -4,6 +4,7 @@ from fdl.train.early_stopping import EarlyStopping as EarlyStopping
 from fdl.train.early_stopping import init_early_stopping as init_early_stopping
 from fdl.train.early_stopping import should_stop as should_stop
 from fdl.train.early_stopping import update_early_stopping as update_early_stopping
+from fdl.train.evaluation import evaluate as evaluate
 from fdl.train.metrics import Ratio as Ratio
 from fdl.train.metrics import floats as floats
 from fdl.train.metrics import mean as mean
@@ -23,6 +24,7 @@ __all__ = [
     "Runner",
     "State",
     "check_replicas",
+    "evaluate",
     "example_keys",
     "floats",
     "init_early_stopping",

@@ -5,22 +5,23 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fdl.types import Array, Params
+from fdl.types import Params
 
 
 class EarlyStopping(NamedTuple):
     """What algorithm 7.1 carries from one evaluation to the next; part of a run's checkpoint.
 
     Attributes:
-      best_value: lowest validation score so far, float32 scalar (infinity before the first).
+      best_value: lowest validation score so far, float32 scalar (infinity before the first); all
+        scores are rounded to it first, so that an equal one is never an improvement.
       best_step: the step it was reached at, int32 scalar.
       bad: evaluations since then, int32 scalar.
       best_params: the parameters at that step.
     """
 
-    best_value: Array
-    best_step: Array
-    bad: Array
+    best_value: np.ndarray
+    best_step: np.ndarray
+    bad: np.ndarray
     best_params: Params
 
 
@@ -37,9 +38,7 @@ def init_early_stopping(params: Params) -> EarlyStopping:
       >>> float(init_early_stopping({"w": 0.0}).best_value)
       inf
     """
-    return EarlyStopping(
-        np.float32(np.inf), np.int32(0), np.int32(0), jax.tree.map(np.asarray, params)
-    )
+    return EarlyStopping(_score(np.inf), _count(0), _count(0), jax.tree.map(np.array, params))
 
 
 def update_early_stopping(
@@ -74,10 +73,10 @@ def update_early_stopping(
     """
     if min_delta < 0:
         raise ValueError(f"update_early_stopping(min_delta=...) must be >= 0, got {min_delta}")
-    if value < float(state.best_value) - min_delta:
-        kept = jax.tree.map(np.array, params)
-        return EarlyStopping(np.float32(value), np.int32(step), np.int32(0), kept)
-    return state._replace(bad=np.int32(state.bad + 1))
+    score = _score(value)
+    if float(score) < float(state.best_value) - min_delta:
+        return EarlyStopping(score, _count(step), _count(0), jax.tree.map(np.array, params))
+    return state._replace(bad=_count(int(state.bad) + 1))
 
 
 def should_stop(state: EarlyStopping, patience: int) -> bool:
@@ -100,3 +99,11 @@ def should_stop(state: EarlyStopping, patience: int) -> bool:
     if patience < 1:
         raise ValueError(f"should_stop(patience=...) must be >= 1, got {patience}")
     return int(state.bad) >= patience
+
+
+def _score(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+def _count(value: int) -> np.ndarray:
+    return np.array(value, np.int32)

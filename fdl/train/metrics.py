@@ -21,7 +21,7 @@ class Ratio(NamedTuple):
     """
 
     total: Array | float
-    count: Array | float
+    count: Array | float  # type: ignore[assignment]  # hides tuple.count, which nobody misses
 
     @property
     def value(self) -> Array:
@@ -34,7 +34,8 @@ def mean(values: Array, where: Array | None = None) -> Ratio:
 
     Args:
       values: one value for each example, any shape.
-      where: weights broadcastable to `values`, such as the 0/1 mask of a padded batch; all 1 if None.
+      where: weights broadcastable to `values`, such as the 0/1 mask of a padded batch; all 1 if
+        None.
 
     Returns:
       A `Ratio` of float32 scalars (float64 for float64 values).
@@ -56,9 +57,10 @@ def _is_ratio(x: Any) -> bool:
 
 
 def over_devices(metrics: Metrics, axis: str | None = axes.DATA) -> Metrics:
-    """Combine the metrics of all devices: ratios by adding totals and counts, scalars by their mean."""
+    """Combine the metrics of all devices: ratios by adding, scalars by their mean."""
     return {
-        name: axes.total(m, axis) if _is_ratio(m) else axes.mean(m, axis) for name, m in metrics.items()
+        name: axes.total(m, axis) if _is_ratio(m) else axes.mean(m, axis)
+        for name, m in metrics.items()
     }
 
 
@@ -73,10 +75,16 @@ def over_steps(stacked: Metrics) -> Metrics:
 def add(first: Metrics | None, second: Metrics) -> Metrics:
     """Add the ratios of two batches; None is no batch yet.
 
+    Raises:
+      ValueError: naming a metric that is a bare number, whose sum would mean nothing.
+
     Example:
       >>> float(add({"a": Ratio(1.0, 2.0)}, {"a": Ratio(5.0, 1.0)})["a"].value)
       2.0
     """
+    for name, m in second.items():
+        if not _is_ratio(m):
+            raise ValueError(f"add: the metric {name} must be a Ratio, got {type(m).__name__}")
     return second if first is None else jax.tree.map(lambda a, b: a + b, first, second)
 
 

@@ -1,15 +1,17 @@
 """One update of the parameters from one batch, the same on one device and on many."""
 
 from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from fdl import axes
+from fdl.errors import InputError
 from fdl.train import metrics as metric
 from fdl.train.parallel import mean_over_devices, shared
 from fdl.train.state import State
-from fdl.types import Array, Batch, Extra, Metrics, Objective, Params, PyTree, Step
+from fdl.types import Array, Batch, DTypeLike, Extra, Metrics, Objective, Params, PyTree, Step
 
 
 def make_step(
@@ -25,20 +27,20 @@ def make_step(
     With L the objective averaged over the whole batch, wherever its examples are:
     g = dL/dparams;  updates, opt_state = tx(g, opt_state, params);  params <- params + updates.
 
-    The step is a pure function. It runs under plain `jax.jit`; lifted by `fdl.train.lift` (or inside
-    any mapping that names `axis`) it takes this device's share of the batch, and all devices get the
-    result of the whole batch.
+    The step is a pure function. It runs under plain `jax.jit`; lifted by `fdl.train.lift` (or
+    inside any mapping that names `axis`) it takes this device's share of the batch, and all devices
+    get the result of the whole batch.
 
     Args:
-      objective: `(params, extra, batch, key) -> (loss, (extra, metrics))`. `key` holds one key for each
-        example, a function of (seed, step, index in the global batch), so random draws do not
+      objective: `(params, extra, batch, key) -> (loss, (extra, metrics))`. `key` holds one key for
+        each example, a function of (seed, step, index in the global batch), so random draws do not
         depend on the number of devices; `key[0]` is a single key that differs between devices. The
         loss is a scalar mean over examples, or a `Ratio` whose count does not depend on the
         parameters.
-      tx: an optax transformation; line searches and second-order ones are handed `value`, `grad` and
-        `value_fn`, all of the whole batch.
-      accumulate: split the batch into so many parts, one after another in memory; k parts of B/k
-        examples give the gradient of B (batch statistics are then those of the parts).
+      tx: an optax transformation; line searches and second-order ones are handed `value`, `grad`
+        and `value_fn`, all of the whole batch.
+      accumulate: split the batch into so many parts, one after another in memory, >= 1; k parts of
+        B/k examples give the gradient of B (batch statistics are then those of the parts).
       grad_norm: add the global norm of the gradient to the metrics.
       axis: the axis name over which the examples are spread.
 
@@ -46,8 +48,10 @@ def make_step(
       The step. Its metrics are the objective's and "loss", combined over devices and parts.
 
     Raises:
-      ValueError: at tracing, for a loss that is not a scalar, a batch whose arrays differ in
-        length, or one that `accumulate` does not divide.
+      InputError: for an `accumulate` below 1, and at tracing for one that does not divide the
+        batch.
+      ValueError: at tracing, for a loss that is not a scalar or a batch whose arrays differ in
+        length.
 
     Example:
       >>> from fdl.train.state import init_state
@@ -62,10 +66,13 @@ def make_step(
 
     Source: DLB algorithm 8.1, with any optimizer in place of its last line.
     """
+    if accumulate < 1:
+        raise InputError(f"make_step(accumulate=...) must be >= 1, got {accumulate}")
     tx = optax.with_extra_args_support(tx)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        keys = example_keys(state.key, state.step, _batch_size(batch), axis)
+        key = jax.random.wrap_key_data(state.key)
+        keys = example_keys(key, state.step, _batch_size(batch), axis)
         parts = _split((batch, keys), accumulate)
         part = _part_loss(objective, axis)
         value, grads, extra, metrics = _value_and_grad(part, state, parts, accumulate, axis)
@@ -75,7 +82,7 @@ def make_step(
             state.params,
             value=value,
             grad=grads,
-            value_fn=_value_fn(part, state.extra, parts, accumulate, axis),
+            value_fn=_value_fn(part, state.extra, parts, accumulate, axis, value.dtype),
         )
         params = optax.apply_updates(state.params, updates)
         metrics = metric.over_devices(metrics, axis) | {"loss": value}
@@ -99,8 +106,9 @@ def example_keys(key: Array, step: Array | int, size: int, axis: str | None = ax
       Typed keys, shape (b,).
 
     Example:
-      >>> one = example_keys(jax.random.key(0), 5, 4)
-      >>> two = jax.vmap(lambda _: example_keys(jax.random.key(0), 5, 2), axis_name="data")(jnp.ones(2))
+      >>> key = jax.random.key(0)
+      >>> one = example_keys(key, 5, 4)
+      >>> two = jax.vmap(lambda _: example_keys(key, 5, 2), axis_name="data")(jnp.ones(2))
       >>> bool((one.reshape(2, 2) == two).all())
       True
     """
@@ -122,7 +130,9 @@ def _split(tree: PyTree, parts: int) -> PyTree:
 
     def split(a: Array) -> Array:
         if len(a) % parts:
-            raise ValueError(f"make_step(accumulate={parts}) must divide the batch size, got {len(a)}")
+            raise InputError(
+                f"make_step(accumulate={parts}) must divide the examples on a device, got {len(a)}"
+            )
         return a.reshape(parts, len(a) // parts, *a.shape[1:])
 
     return jax.tree.map(split, tree)
@@ -132,19 +142,27 @@ PartLoss = Callable[[Params, Extra, PyTree], tuple[Array, tuple[Array, Extra, Me
 
 
 def _part_loss(objective: Objective, axis: str | None) -> PartLoss:
-    """Return loss(params, extra, (batch, keys)) -> (total, (count, extra, metrics)) over all devices."""
+    """Return loss(params, extra, (batch, keys)) -> (total, (count, extra, metrics)).
 
-    def loss(params: Params, extra: Extra, part: PyTree) -> tuple[Array, tuple[Array, Extra, Metrics]]:
+    total and count are means over devices, extra too; metrics are still those of this device.
+    """
+
+    def loss(
+        params: Params, extra: Extra, part: PyTree
+    ) -> tuple[Array, tuple[Array, Extra, Metrics]]:
         value, (extra, metrics) = objective(params, extra, *part)
         total, count = value if isinstance(value, metric.Ratio) else (value, 1.0)
         if jnp.shape(total) != ():
-            raise ValueError(f"the loss of an objective must be a scalar, got shape {jnp.shape(total)}")
+            raise ValueError(
+                f"the loss of an objective must be a scalar, got shape {jnp.shape(total)}"
+            )
         total, count = jnp.asarray(total), jax.lax.stop_gradient(jnp.asarray(count, total.dtype))
-        # statistics of integers (counters) are equal on all devices already and have no mean
-        extra = jax.tree.map(
-            lambda a: axes.mean(a, axis) if jnp.issubdtype(a.dtype, jnp.inexact) else a, extra
-        )
-        return mean_over_devices(total, axis), (mean_over_devices(count, axis), extra, metrics)
+        total, count = mean_over_devices((total, count), axis)
+        return total, (count, jax.tree.map(averaged, extra), metrics)
+
+    def averaged(a: Array) -> Array:
+        # counters are integers: equal on all devices already, and without a mean
+        return axes.mean(a, axis) if jnp.issubdtype(jnp.result_type(a), jnp.inexact) else a
 
     return loss
 
@@ -165,14 +183,21 @@ def _value_and_grad(
             return (extra, jax.tree.map(jnp.add, grads, new)), (total, count, metrics)
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        (extra, grads), (totals, counts, stacked) = jax.lax.scan(body, (state.extra, zeros), parts)
-        total, count, metrics = totals.sum(), counts.sum(), metric.over_steps(stacked)
+        carry, stacked = jax.lax.scan(body, (state.extra, zeros), parts)
+        extra, grads = carry
+        total, count, metrics = stacked
+        total, count, metrics = total.sum(), count.sum(), metric.over_steps(metrics)
     (grads,) = pull(jax.tree.map(lambda g: g / count.astype(g.dtype), grads))
     return total / count, grads, extra, metrics
 
 
 def _value_fn(
-    part_loss: PartLoss, extra: Extra, parts: PyTree, accumulate: int, axis: str | None
+    part_loss: PartLoss,
+    extra: Extra,
+    parts: PyTree,
+    accumulate: int,
+    axis: str | None,
+    dtype: DTypeLike,
 ) -> Callable[[Params], Array]:
     """Return the loss of the whole batch as a function of the parameters, for line searches."""
 
@@ -188,12 +213,8 @@ def _value_fn(
             new_total, (new_count, carried, _) = part_loss(params, carried, part)
             return (carried, total + new_total, count + new_count), None
 
-        zero = jnp.zeros((), jnp.result_type(jax.eval_shape(part_loss, params, extra, _first(parts))[0]))
+        zero = jnp.zeros((), dtype)
         (_, total, count), _ = jax.lax.scan(body, (extra, zero, zero), parts)
         return total / count
 
     return value_fn
-
-
-def _first(parts: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: a[0], parts)

@@ -1,0 +1,23 @@
+"""Losses of each example or element; nothing here takes a mean."""
+
+from fdl.losses.classification import sigmoid_cross_entropy as sigmoid_cross_entropy
+from fdl.losses.classification import smooth_labels as smooth_labels
+from fdl.losses.classification import softmax_cross_entropy as softmax_cross_entropy
+from fdl.losses.classification import zero_one as zero_one
+from fdl.losses.regression import absolute_error as absolute_error
+from fdl.losses.regression import half_squared_error as half_squared_error
+from fdl.losses.regression import huber as huber
+from fdl.losses.regression import quantile as quantile
+from fdl.losses.regression import squared_error as squared_error
+
+__all__ = [
+    "absolute_error",
+    "half_squared_error",
+    "huber",
+    "quantile",
+    "sigmoid_cross_entropy",
+    "smooth_labels",
+    "softmax_cross_entropy",
+    "squared_error",
+    "zero_one",
+]

@@ -1,0 +1,185 @@
+"""Layers that behave differently in training and in use: dropout and batch normalisation."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fdl import axes
+from fdl.models.streams import draw
+from fdl.types import Array, DTypeLike
+
+
+class Dropout(nnx.Module):
+    """Set each unit to 0 with probability `rate` in training, and scale the others up.
+
+    y = mask * x / (1 - rate),  mask ~ Bernoulli(1 - rate)
+
+    so that E[y] = x and nothing is to be done when the model is used (the book scales the weights
+    down then instead; the two agree). Differs from `nnx.Dropout`: with a stream that holds one key
+    for each example (`fdl.models.draw`), the mask of an example is a function of its key only. It
+    does not depend on the batch around it, nor on how many devices share the batch.
+
+    Attributes:
+      deterministic: True after `module.eval()`: return x as it is. False after `module.train()`.
+
+    Args:
+      rate: probability that a unit is dropped, in [0, 1]; at 1 all are 0.
+      stream: name of the random stream.
+
+    Raises:
+      ValueError: when the rate is no probability; when called in training without `rngs`, or with
+        another number of keys than examples.
+
+    Example:
+      >>> dropout = Dropout(0.5)
+      >>> dropout(jnp.ones((2, 4)), rngs=nnx.Rngs(0)).shape
+      (2, 4)
+      >>> dropout.eval()
+      >>> dropout(jnp.ones(3))
+      Array([1., 1., 1.], dtype=float32)
+
+    Source: Srivastava et al. 2014; DLB 7.12.
+    """
+
+    def __init__(self, rate: float, *, stream: str = "dropout"):
+        if not 0 <= rate <= 1:
+            raise ValueError(f"Dropout(rate=...) must lie in [0, 1], got {rate}")
+        self.rate = rate
+        self.stream = stream
+        self.deterministic = False
+
+    def __call__(self, x: Array, *, rngs: nnx.Rngs | nnx.RngStream | Array | None = None) -> Array:
+        """Drop units of x, shape (batch, ...)."""
+        if self.deterministic or self.rate == 0:
+            return x
+        if self.rate == 1:  # x / 0 would be infinite
+            return jnp.zeros_like(x)
+        keep = 1 - self.rate
+        mask = bernoulli(draw(rngs, self.stream), keep, x.shape)
+        return jnp.where(mask, x / keep, 0).astype(x.dtype)
+
+
+def bernoulli(keys: Array, probability: float, shape: tuple[int, ...]) -> Array:
+    """Draw a 0/1 mask for a batch from one key, or the mask of each example from its own key.
+
+    Args:
+      keys: typed PRNG keys of shape () or (b,).
+      probability: of True.
+      shape: of the mask, (b, ...).
+
+    Returns:
+      A bool array.
+
+    Raises:
+      ValueError: when there is not one key for each example.
+
+    Example:
+      >>> bernoulli(jax.random.split(jax.random.key(0), 2), 1.0, (2, 3)).tolist()
+      [[True, True, True], [True, True, True]]
+    """
+    p = jnp.float32(probability)  # so that the same bits are drawn when x64 is enabled
+    if keys.ndim == 0:
+        return jax.random.bernoulli(keys, p, shape)
+    if keys.shape != shape[:1]:
+        raise ValueError(
+            f"one key or one for each of {shape[:1]} examples is needed, got {keys.shape}"
+        )
+    return jax.vmap(lambda key: jax.random.bernoulli(key, p, shape[1:]))(keys)
+
+
+class BatchNorm(nnx.Module):
+    """Normalise each feature to mean 0 and variance 1 over the batch, then scale and shift it.
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias
+
+    In training mean and var are those of all examples (and positions) of the batch, over all
+    devices of `axis_name`; their running averages, momentum * old + (1 - momentum) * new, take
+    their place when the model is used. var is the mean over devices of the mean of (x - mean)^2,
+    mean being the common one, so that splitting a batch over devices changes nothing, gradients
+    included. Statistics are kept in float32 at least. A bias before this layer has no effect: leave
+    it out.
+
+    Differs from `nnx.BatchNorm`: where no axis `axis_name` is bound it is the layer for one device,
+    not an error; and var is never E[x^2] - E[x]^2, which cancels.
+
+    Attributes:
+      use_running_average: True after `module.eval()`, False after `module.train()`.
+
+    Args:
+      features: size of the last axis.
+      momentum: weight of the old running average, in [0, 1); PyTorch's momentum is 1 less this.
+      epsilon: added to the variance, > 0, in the squared unit of x.
+      axis_name: the named axis over which the batch is spread; None is this device alone.
+      unbiased_running_var: multiply the variance that enters the running average (not the one in
+        use) by n / (n - 1), n being the number of values, as PyTorch does.
+      dtype: of the result; that of x if None.
+
+    Raises:
+      ValueError: when x has another number of features, or one single value of each in training.
+
+    Example:
+      >>> norm = BatchNorm(1, epsilon=1e-12)
+      >>> [round(float(y), 3) for y in norm(jnp.array([[1.0], [3.0], [5.0]]))[:, 0]]
+      [-1.225, 0.0, 1.225]
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167; DLB 8.7.1, equation 8.35.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        axis_name: str | None = None,
+        unbiased_running_var: bool = False,
+        dtype: DTypeLike | None = None,
+    ):
+        if not 0 <= momentum < 1:
+            raise ValueError(f"BatchNorm(momentum=...) must lie in [0, 1), got {momentum}")
+        if not epsilon > 0:
+            raise ValueError(f"BatchNorm(epsilon=...) must be > 0, got {epsilon}")
+        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
+        self.features = features
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.axis_name = axis_name
+        self.unbiased_running_var = unbiased_running_var
+        self.dtype = dtype
+        self.use_running_average = False
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise x, shape (batch, ..., features)."""
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            raise ValueError(f"BatchNorm needs shape (batch, ..., {self.features}), got {x.shape}")
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            mean, var = self._batch_statistics(wide)
+        factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        y = (wide - _row(mean, x)) * _row(factor, x) + _row(self.bias[...], x)
+        return y.astype(self.dtype or x.dtype)
+
+    def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
+        """Return mean and variance of the batch and move the running averages towards them."""
+        count = math.prod(x.shape[:-1]) * axes.size(self.axis_name)
+        if count < 2:
+            raise ValueError("BatchNorm needs at least 2 values of each feature in training, got 1")
+        over = tuple(range(x.ndim - 1))
+        mean = axes.mean(x.mean(over), self.axis_name)
+        var = axes.mean(jnp.square(x - _row(mean, x)).mean(over), self.axis_name)
+        correction = count / (count - 1) if self.unbiased_running_var else 1
+        for running, new in ((self.mean, mean), (self.var, var * correction)):
+            old = running[...]
+            running[...] = self.momentum * old + (1 - self.momentum) * new.astype(old.dtype)
+        return mean, var
+
+
+def _row(features: Array, x: Array) -> Array:
+    return features.reshape((1,) * (x.ndim - 1) + features.shape)

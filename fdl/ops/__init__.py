@@ -1,0 +1,59 @@
+"""Functions of arrays without parameters: hidden units."""
+
+from fdl.ops.rectifiers import absolute as absolute
+from fdl.ops.rectifiers import leaky_relu as leaky_relu
+from fdl.ops.rectifiers import maxout as maxout
+from fdl.ops.rectifiers import prelu as prelu
+from fdl.ops.rectifiers import rectifier as rectifier
+from fdl.ops.units import celu as celu
+from fdl.ops.units import elu as elu
+from fdl.ops.units import gelu as gelu
+from fdl.ops.units import hard_sigmoid as hard_sigmoid
+from fdl.ops.units import hard_silu as hard_silu
+from fdl.ops.units import hard_swish as hard_swish
+from fdl.ops.units import hard_tanh as hard_tanh
+from fdl.ops.units import log_sigmoid as log_sigmoid
+from fdl.ops.units import mish as mish
+from fdl.ops.units import rbf as rbf
+from fdl.ops.units import relu as relu
+from fdl.ops.units import relu6 as relu6
+from fdl.ops.units import selu as selu
+from fdl.ops.units import sigmoid as sigmoid
+from fdl.ops.units import silu as silu
+from fdl.ops.units import soft_shrink as soft_shrink
+from fdl.ops.units import soft_sign as soft_sign
+from fdl.ops.units import softplus as softplus
+from fdl.ops.units import squareplus as squareplus
+from fdl.ops.units import swish as swish
+from fdl.ops.units import tanh as tanh
+from fdl.ops.units import tanh_shrink as tanh_shrink
+
+__all__ = [
+    "absolute",
+    "celu",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "maxout",
+    "mish",
+    "prelu",
+    "rbf",
+    "rectifier",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "soft_sign",
+    "softplus",
+    "squareplus",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+]

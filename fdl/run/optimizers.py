@@ -1,0 +1,81 @@
+"""An optimizer by its name on the command line."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from fdl.errors import InputError
+
+Factory = Callable[..., optax.GradientTransformation]
+
+
+def optimizer(
+    name: str,
+    learning_rate: float | None = None,
+    *,
+    default: float,
+    schedule: Callable[[float], optax.ScalarOrSchedule] = float,
+    **options: Any,
+) -> optax.GradientTransformation:
+    """Make the optax optimizer called `name`.
+
+    Args:
+      name: of a function of optax that takes `learning_rate` and gives a transformation, as "sgd",
+        "adamw" or "lbfgs".
+      learning_rate: None leaves the optimizer's own default, such as a line search.
+      default: the learning rate for optimizers that have none of their own.
+      schedule: from the learning rate to its schedule, such as
+        `lambda lr: optax.cosine_decay_schedule(lr, steps)`; not asked where a line search
+        decides, nor of the few optimizers that take a number only.
+      **options: those that the function takes are passed on (`momentum` to "sgd"), others are not.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      InputError: for an unknown name, with the nearest known ones, or what the optimizer refuses.
+
+    Example:
+      >>> tx = optimizer("sgd", default=0.1, momentum=0.9)
+      >>> optimizer("sdg", default=0.1)
+      Traceback (most recent call last):
+      ...
+      fdl.errors.InputError: --optimizer must name one of optax, got 'sdg'; near: sgd, ...
+    """
+    known = factories()
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(sorted(known)[:5])
+        raise InputError(f"--optimizer must name one of optax, got {name!r}; near: {near}")
+    parameters = inspect.signature(known[name]).parameters
+    taken = {option: value for option, value in options.items() if option in parameters}
+    if learning_rate is None:
+        own = parameters["learning_rate"].default
+        learning_rate = default if own is inspect.Parameter.empty else own
+    if learning_rate is not None:
+        fixed = parameters["learning_rate"].annotation is float  # some take no schedule
+        taken["learning_rate"] = learning_rate if fixed else schedule(learning_rate)
+    try:
+        return known[name](**taken)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--optimizer {name}: {error}") from error
+
+
+def factories() -> dict[str, Factory]:
+    """Return the optimizers of optax that need nothing but a learning rate, by name.
+
+    Example:
+      >>> {"sgd", "adam", "lbfgs"} <= factories().keys()
+      True
+    """
+    return {name: f for name, f in vars(optax).items() if _is_optimizer(name, f)}
+
+
+def _is_optimizer(name: str, f: Any) -> bool:
+    if not inspect.isfunction(f) or name.startswith(("_", "scale_by_")):
+        return False
+    parameters = inspect.signature(f).parameters
+    required = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+    return "learning_rate" in parameters and {p.name for p in required} <= {"learning_rate"}

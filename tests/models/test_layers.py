@@ -1,0 +1,188 @@
+"""Dropout's masks and batch normalisation's statistics, split over devices or not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from fdl.models import BatchNorm, Dropout
+from fdl.pure import pure
+
+KEYS = jax.random.split(jax.random.key(0), 8)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)) + 3.0, jnp.float32)
+
+
+def test_dropout_keeps_the_share_and_scales_what_it_keeps():
+    x = jnp.full((200, 500), 3.0)
+    y = np.asarray(Dropout(0.2)(x, rngs=nnx.Rngs(0)))
+    assert set(np.unique(y)) == {0.0, 3.0 / 0.8}
+    assert (y > 0).mean() == pytest.approx(0.8, abs=5 * np.sqrt(0.8 * 0.2 / x.size))
+
+
+@pytest.mark.parametrize("rngs", [KEYS, KEYS[0]], ids=["a key for each", "one key"])
+def test_dropout_of_the_gradient_is_that_of_the_value(rngs):
+    dropout = Dropout(0.5)
+    y, pullback = jax.vjp(lambda x: dropout(x, rngs=rngs), X)
+    (gradient,) = pullback(jnp.ones_like(y))
+    np.testing.assert_array_equal(gradient, np.where(y == 0, 0, 2))
+
+
+def test_mask_of_an_example_is_a_function_of_its_key_only():
+    dropout = Dropout(0.5)
+
+    def run(x, keys):
+        return dropout(x, rngs=nnx.Rngs(keys))
+
+    whole, order = run(X, KEYS), np.array([3, 1, 7, 0, 2, 6, 5, 4])
+    assert 0 < (whole == 0).sum() < X.size
+    np.testing.assert_array_equal(run(X[order], KEYS[order]), whole[order])
+    for part in range(4):
+        here = slice(2 * part, 2 * part + 2)
+        np.testing.assert_array_equal(run(X[here], KEYS[here]), whole[here])
+    np.testing.assert_array_equal(jax.jit(run)(X, KEYS), whole)
+
+
+def test_two_dropouts_of_one_forward_pass_draw_different_masks():
+    rngs, dropout, ones = nnx.Rngs(KEYS), Dropout(0.5), jnp.ones((8, 100))
+    first, second = dropout(ones, rngs=rngs), dropout(ones, rngs=rngs)
+    assert 0.4 < float((first == second).mean()) < 0.6
+
+
+def test_rate_zero_and_evaluation_change_nothing_and_need_no_keys():
+    assert Dropout(0.0)(X) is X
+    dropout = Dropout(0.5)
+    dropout.eval()
+    assert dropout(X) is X
+    dropout.train()
+    with pytest.raises(ValueError, match="'dropout' is needed"):
+        dropout(X)
+
+
+def test_rate_one_drops_all_with_a_finite_gradient():
+    dropout = Dropout(1.0)
+    np.testing.assert_array_equal(dropout(X), 0)
+    np.testing.assert_array_equal(jax.grad(lambda x: dropout(x).sum())(X), 0)
+
+
+def test_dropout_keeps_bfloat16():
+    assert Dropout(0.5)(X.astype(jnp.bfloat16), rngs=KEYS).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_dropout_refuses_a_rate_that_is_no_probability(rate):
+    with pytest.raises(ValueError, match=rf"rate=...\) must lie in \[0, 1\], got {rate}"):
+        Dropout(rate)
+
+
+def test_dropout_refuses_another_number_of_keys_than_examples():
+    with pytest.raises(ValueError, match=r"each of \(8,\) examples is needed, got \(3,\)"):
+        Dropout(0.5)(X, rngs=nnx.Rngs(KEYS[:3]))
+
+
+def test_batch_norm_standardises_every_feature_over_batch_and_positions():
+    x = np.random.default_rng(1).normal(size=(4, 3, 2, 5)) * 7 + 2
+    y = np.asarray(BatchNorm(5, epsilon=1e-12)(jnp.asarray(x)))
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var((0, 1, 2)), 1, rtol=1e-10)
+    expected = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)))
+    np.testing.assert_allclose(y, expected, rtol=1e-9)
+
+
+def test_batch_norm_has_flax_values_and_running_averages():
+    ours, theirs = BatchNorm(5, momentum=0.8), nnx.BatchNorm(5, momentum=0.8, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(ours(X), theirs(X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.mean[...], theirs.mean[...], rtol=1e-6)
+    np.testing.assert_allclose(ours.var[...], theirs.var[...], rtol=1e-5)
+    ours.eval(), theirs.eval()
+    np.testing.assert_allclose(ours(X), theirs(X), rtol=1e-5)
+
+
+def test_batch_norm_can_average_the_unbiased_variance_of_pytorch():
+    norm = BatchNorm(5, momentum=0.0, unbiased_running_var=True)
+    y = norm(X)
+    np.testing.assert_allclose(norm.var[...], np.asarray(X).var(0, ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(y, BatchNorm(5)(X), rtol=1e-6)  # the one in use stays biased
+
+
+def test_batch_norm_ignores_scale_and_shift_of_its_input():
+    norm = BatchNorm(5, epsilon=1e-10)
+    np.testing.assert_allclose(norm(50 * X - 7), norm(X), rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norm_in_use_is_a_fixed_affine_map():
+    norm = BatchNorm(2)
+    norm.eval()
+    norm.mean[...], norm.var[...] = jnp.float32([1.0, -1.0]), jnp.float32([4.0, 9.0])
+    norm.scale[...], norm.bias[...] = jnp.float32([2.0, 3.0]), jnp.float32([0.5, 0.0])
+    out = norm(jnp.array([[3.0, 2.0]]))
+    np.testing.assert_allclose(out, [[2 * 2 / 2 + 0.5, 3 * 3 / 3]], rtol=1e-5)
+    np.testing.assert_array_equal(norm.mean[...], [1, -1])
+
+
+def test_batch_norm_split_over_an_axis_is_that_of_the_whole_batch_with_its_gradients():
+    apply, params, extra = pure(BatchNorm(5, axis_name="data", unbiased_running_var=True))
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=X.shape), jnp.float32)
+
+    def whole(params, x):
+        out, new = apply(params, extra, x, train=True)  # no axis is bound here
+        return (out * weights).sum(), new
+
+    def in_four(params, x):
+        body = jax.vmap(lambda x: apply(params, extra, x, train=True), axis_name="data")
+        out, new = body(x.reshape(4, 2, 5))
+        return (out.reshape(8, 5) * weights).sum(), new
+
+    def run(function):
+        return jax.jit(jax.value_and_grad(function, argnums=(0, 1), has_aux=True))(params, X)
+
+    (value, new), gradient = run(whole)
+    (split_value, split_new), split_gradient = run(in_four)
+    np.testing.assert_allclose(split_value, value, rtol=1e-5)
+    for name in ("mean", "var"):  # all participants hold the same averages
+        for participant in split_new[name]:
+            np.testing.assert_allclose(participant, new[name], rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        split_gradient,
+        gradient,
+    )
+
+
+@pytest.mark.devices
+def test_batch_norm_on_four_devices_is_that_of_the_whole_batch():
+    apply, params, extra = pure(BatchNorm(5, axis_name="data"))
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def step(x):
+        return apply(params, extra, x, train=True)
+
+    spread = jax.shard_map(step, mesh=mesh, in_specs=P("data"), out_specs=(P("data"), P()))
+    (out, new), (y, averages) = jax.jit(spread)(X), step(X)
+    np.testing.assert_allclose(out, y, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, averages)
+
+
+def test_batch_norm_of_bfloat16_takes_its_statistics_in_float32():
+    norm = BatchNorm(1, momentum=0.0)
+    x = jnp.asarray(300 + np.arange(256.0) % 2, jnp.bfloat16)[:, None]  # 300 and 302 after rounding
+    y = norm(x)
+    assert y.dtype == jnp.bfloat16 and norm.mean[...].dtype == jnp.float32
+    exact = np.asarray(x, float)
+    np.testing.assert_allclose(norm.mean[...], exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(norm.var[...], exact.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: BatchNorm(5)(X[:1]), "at least 2 values of each feature in training, got 1"),
+        (lambda: BatchNorm(4)(X), r"\(batch, ..., 4\), got \(8, 5\)"),
+        (lambda: BatchNorm(5, momentum=1.0), r"must lie in \[0, 1\), got 1.0"),
+        (lambda: BatchNorm(5, epsilon=0.0), r"must be > 0, got 0.0"),
+    ],
+)
+def test_batch_norm_refuses_what_makes_no_sense(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
