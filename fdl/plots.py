@@ -115,7 +115,7 @@ def _panels(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Series]
             if name != "step" and isinstance(value, (int, float)):
                 part, quantity = _split(name)
                 points = found.setdefault(quantity, {}).setdefault(part, [])
-                points.append((record["step"], value if math.isfinite(value) else math.nan))
+                points.append((record["step"], float(value)))
     order = {"loss": 0, "accuracy": 1}
     panels = {}
     for quantity in sorted(found, key=lambda name: (order.get(name, 2), name)):

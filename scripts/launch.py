@@ -27,9 +27,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, NoReturn
 
 PREEMPTED = 75  # exit code of a process that was asked to stop and has saved
 LINES = 30  # of the failing process's output that are repeated at the end
@@ -91,7 +92,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-class Rank(NamedTuple):
+@dataclass(frozen=True)
+class Rank:
     """One process of the run, and what reads its output."""
 
     index: int
@@ -172,7 +174,9 @@ def free_port() -> int:
 
 
 def environment(options: argparse.Namespace, index: int) -> dict[str, str]:
-    flags = re.sub(r"--xla_force_host_platform_device_count=\S*", "", os.environ.get("XLA_FLAGS", ""))
+    flags = re.sub(
+        r"--xla_force_host_platform_device_count=\S*", "", os.environ.get("XLA_FLAGS", "")
+    )
     threads = os.environ.get("NPROC", "")
     return {
         "JAX_PLATFORMS": "cpu",
@@ -203,7 +207,9 @@ def spawn(options: argparse.Namespace, index: int, logs: Path, output: Output) -
     log = open(path, "wb")  # noqa: SIM115 - its two readers go on after this function
     rank = Rank(index, process, [], collections.deque(maxlen=LINES), path)
     for stream, stdout in [(process.stdout, True), (process.stderr, False)]:
-        reader = threading.Thread(target=read, args=(rank, stream, stdout, output, log), daemon=True)
+        reader = threading.Thread(
+            target=read, args=(rank, stream, stdout, output, log), daemon=True
+        )
         reader.start()
         rank.readers.append(reader)
     return rank
@@ -242,7 +248,9 @@ class Interrupts:
         self.count += 1
 
 
-def wait(ranks: Sequence[Rank], interrupts: Interrupts, output: Output, grace: float) -> Rank | None:
+def wait(
+    ranks: Sequence[Rank], interrupts: Interrupts, output: Output, grace: float
+) -> Rank | None:
     """Wait until all processes have ended, and make them end; return the one that failed first."""
     failed: list[Rank] = []  # in the order in which they ended
     first: Rank | None = None

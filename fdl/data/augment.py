@@ -158,9 +158,9 @@ def _read(image: Array, rows: Array, columns: Array) -> Array:
     """Return the pixels at whole positions; 0 outside."""
     height, width = image.shape[:2]
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    # Positions far outside do not fit an int32; any position outside reads the same 0.
+    # Positions far outside do not fit an int32; the nearest pixel is read there, and not used.
     row = jnp.clip(rows, 0, height - 1).astype(jnp.int32)
     column = jnp.clip(columns, 0, width - 1).astype(jnp.int32)
-    flat = jnp.where(inside, row * width + column, height * width)
     pixels = image.reshape((height * width,) + image.shape[2:])
-    return pixels.at[flat].get(mode="fill", fill_value=0)
+    value = pixels.at[row * width + column].get(mode="promise_in_bounds")
+    return jnp.where(inside.reshape(inside.shape + (1,) * (image.ndim - 2)), value, 0)

@@ -158,7 +158,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
         dtype = _check_header(stream, member.file_size, label)
     with archive.open(member) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read(1)  # the checksum is compared only when the end is reached
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 

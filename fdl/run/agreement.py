@@ -41,7 +41,7 @@ def assert_same(tree: Any, what: str) -> None:
     """Go on only if all processes hold an equal tree; every process must call it.
 
     Args:
-        tree: a dataclass, or a pytree of numbers, strings, paths, None and arrays.
+        tree: a dataclass, or a pytree of numbers, strings, paths, None, arrays and keys.
         what: its name, for the message.
 
     Raises:
@@ -92,9 +92,12 @@ def _text(leaf: Any) -> bytes:
     """Write a leaf as bytes that are equal if and only if the leaves are."""
     if not hasattr(leaf, "dtype"):
         return repr(leaf).encode()
-    array = np.asarray(leaf)
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"{array.dtype}{list(array.shape)} with hash {digest[:16]}".encode()
+    import jax
+
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    data = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    digest = hashlib.sha256(data.tobytes()).hexdigest()  # tobytes is in C order always
+    return f"{leaf.dtype}{list(leaf.shape)} with hash {digest[:16]}".encode()
 
 
 def _digest(data: bytes) -> np.ndarray:

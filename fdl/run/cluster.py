@@ -14,8 +14,8 @@ class Plan(NamedTuple):
 
     how: str  # "single", "explicit", "tpu", or jax's own name of a cluster that it can read
     coordinator: str | None = None  # host:port
-    count: int | None = None  # processes, >= 2
-    index: int | None = None  # of this process, in [0, count)
+    rank: int | None = None  # of this process, in [0, size)
+    size: int | None = None  # processes, >= 2
 
 
 def plan(environment: Mapping[str, str]) -> Plan:
@@ -39,7 +39,7 @@ def plan(environment: Mapping[str, str]) -> Plan:
         >>> plan({}).how
         'single'
         >>> plan({"FDL_COORDINATOR": "10.0.0.1:1234", "FDL_PROCESSES": "2", "FDL_PROCESS": "1"})
-        Plan(how='explicit', coordinator='10.0.0.1:1234', count=2, index=1)
+        Plan(how='explicit', coordinator='10.0.0.1:1234', rank=1, size=2)
     """
     given = {name: environment[name] for name in VARIABLES if environment.get(name)}
     if not given:
@@ -49,13 +49,13 @@ def plan(environment: Mapping[str, str]) -> Plan:
     missing = [name for name in VARIABLES if name not in given]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be set, as {next(iter(given))} is")
-    count, index = _whole(given, "FDL_PROCESSES", 1), _whole(given, "FDL_PROCESS", 0)
-    if index >= count:
-        raise InputError(f"FDL_PROCESS must be < FDL_PROCESSES={count}, got {index}")
+    size, rank = _whole(given, "FDL_PROCESSES", 1), _whole(given, "FDL_PROCESS", 0)
+    if rank >= size:
+        raise InputError(f"FDL_PROCESS must be < FDL_PROCESSES={size}, got {rank}")
     host, _, port = given["FDL_COORDINATOR"].rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(f"FDL_COORDINATOR must be host:port, got {given['FDL_COORDINATOR']!r}")
-    return Plan("explicit", given["FDL_COORDINATOR"], count, index)
+    return Plan("explicit", given["FDL_COORDINATOR"], rank, size)
 
 
 def _whole(given: Mapping[str, str], name: str, low: int) -> int:

@@ -39,8 +39,8 @@ LOST = (
 class Here(NamedTuple):
     """Where this process stands."""
 
-    index: int  # in [0, count)
-    count: int  # processes in the run
+    rank: int  # in [0, size)
+    size: int  # processes in the run
 
 
 # The one fact that must be readable also while JAX is not imported yet, hangs or is shut down.
@@ -58,14 +58,14 @@ def start(*, devices: int | None = None) -> Here:
             own settings say. Other platforms ignore it.
 
     Returns:
-        Index of this process, and how many there are.
+        The rank of this process, and how many there are.
 
     Raises:
         InputError: the environment contradicts itself, or the coordinator's port is taken.
 
     Example:
         >>> start()
-        Here(index=0, count=1)
+        Here(rank=0, size=1)
     """
     global _here
     import jax
@@ -74,15 +74,15 @@ def start(*, devices: int | None = None) -> Here:
     joined = plan(os.environ)
     if joined.how == "single":
         return _here
-    if joined.index is not None and joined.count is not None:
-        _here = Here(joined.index, joined.count)
+    if joined.rank is not None and joined.size is not None:
+        _here = Here(joined.rank, joined.size)
     sys.excepthook = _fail_uncaught
     _join(joined)
     # Choosing the devices is a meeting of all processes: do it here, where all of them are.
     _here = Here(jax.process_index(), jax.process_count())
-    if joined.count not in (None, _here.count):
-        problem = f"must be the same in all processes, got {joined.count} in process {_here.index}"
-        fail(InputError(f"FDL_PROCESSES {problem} and {_here.count} in process 0"))
+    if joined.size not in (None, _here.size):
+        problem = f"must be the same in all processes, got {joined.size} in process {_here.rank}"
+        fail(InputError(f"FDL_PROCESSES {problem} and {_here.size} in process 0"))
     atexit.register(_part_at_exit)
     _follow_launcher()
     return _here
@@ -113,12 +113,12 @@ def _join(joined: Plan) -> None:
     if joined.coordinator is not None:
         settings |= {
             "coordinator_address": joined.coordinator,
-            "num_processes": joined.count,
-            "process_id": joined.index,
+            "num_processes": joined.size,
+            "process_id": joined.rank,
             # Else a surrounding Slurm job would still hide all accelerators but one.
             "cluster_detection_method": "deactivate",
         }
-        if joined.index == 0:
+        if joined.rank == 0:
             settings["coordinator_bind_address"] = _bind_address(joined.coordinator)
     elif joined.how != "tpu":  # jax has several kinds of TPU cluster, and tells them apart
         settings["cluster_detection_method"] = joined.how
@@ -187,7 +187,7 @@ def index() -> int:
         >>> index()
         0
     """
-    return _here.index
+    return _here.rank
 
 
 def count() -> int:
@@ -197,7 +197,7 @@ def count() -> int:
         >>> count()
         1
     """
-    return _here.count
+    return _here.size
 
 
 def is_main() -> bool:
@@ -207,7 +207,7 @@ def is_main() -> bool:
         >>> is_main()
         True
     """
-    return _here.index == 0
+    return _here.rank == 0
 
 
 def label() -> str:
@@ -217,7 +217,7 @@ def label() -> str:
         >>> label()
         ''
     """
-    return f"[process {_here.index} of {_here.count}] " if _here.count > 1 else ""
+    return f"[process {_here.rank} of {_here.size}] " if _here.size > 1 else ""
 
 
 def end() -> None:
@@ -228,7 +228,7 @@ def end() -> None:
     Example:
         >>> end()
     """
-    if _here.count > 1:
+    if _here.size > 1:
         import jax
 
         jax.distributed.shutdown()
@@ -269,11 +269,11 @@ def fail(error: BaseException, settings: Any = None) -> NoReturn:
     if text is None and _lost_peer(error):
         text = f"error: lost another process, which failed first: {str(error).splitlines()[0]}"
     if text is None:
-        head = f"{label()}failed:\n" if _here.count > 1 else ""
+        head = f"{label()}failed:\n" if _here.size > 1 else ""
         text = head + "".join(traceback.format_exception(error)).rstrip()
     else:
         text = "\n".join(label() + line for line in text.splitlines())
-    if _here.count > 1:
+    if _here.size > 1:
         leave(code, text)
     sys.stderr.write(text + "\n")
     raise SystemExit(code)

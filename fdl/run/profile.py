@@ -57,7 +57,7 @@ def profile(folder: str | Path, first: int = 10, last: int = 20) -> Iterator[Cal
     def done(arrays: Any) -> None:
         nonlocal steps
         steps += 1
-        if steps == first:
+        if steps == first - 1:
             turn(True, arrays)
         elif steps == last:
             turn(False, arrays)

@@ -12,7 +12,6 @@ from typing import Any, Self, TextIO
 SECONDS_BETWEEN_DRAWINGS = 0.2
 LINES_WITHOUT_TERMINAL = 10
 WINDOW = 50  # drawings (10 s in a terminal) over which the rate is averaged
-ROOM_FOR_BAR = 12  # columns below which the bar would show nothing
 
 
 class Progress:
@@ -89,7 +88,7 @@ class Progress:
     ) -> None:
         """Leave the last state of the bar on the screen and give the terminal back."""
         if self._bar is not None and self._bar.is_started:
-            self._bar.update(self._row(self._bar.console.width))
+            self._bar.update(self._row())
             self._bar.stop()
         self._next_step = sys.maxsize
 
@@ -134,22 +133,19 @@ class Progress:
         if not self._bar.is_started:
             self._bar.start()
             self._bar.console.show_cursor(True)
-        self._bar.update(self._row(self._bar.console.width), refresh=True)
+        self._bar.update(self._row(), refresh=True)
 
-    def _row(self, width: int) -> Any:
-        """Lay out the bar and the text in one row that is never wrapped."""
+    def _row(self) -> Any:
+        """Lay out the bar and the text in one row; where it is narrow the text goes first."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        text = Text(self.text(), no_wrap=True, overflow="ellipsis")
         row = Table.grid(expand=True, padding=(0, 2, 0, 0))
-        if width - len(text) > ROOM_FOR_BAR:
-            row.add_column(ratio=1)
-            row.add_column(no_wrap=True)
-            row.add_row(ProgressBar(total=self._total, completed=self._step), text)
-        else:
-            row.add_row(text)
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True)
+        bar = ProgressBar(total=self._total, completed=self._step)
+        row.add_row(bar, Text(self.text(), no_wrap=True, overflow="ellipsis"))
         return row
 
 

@@ -55,7 +55,7 @@ def kind(leaf: Any) -> str:
       ('float32[2,3]', 'key<fry>[]')
     """
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
+    return f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
 
 
 def to_host(tree: PyTree) -> dict[str, np.ndarray]:

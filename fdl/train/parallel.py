@@ -155,7 +155,8 @@ def lift(
 
     Raises:
       InputError: for an unknown `how`, more devices than there are, or "none" in a run of several
-        processes.
+        processes; from the step, for a batch that the devices cannot share equally.
+      ValueError: for `ahead` below 1.
 
     Example:
       >>> import numpy as np
@@ -166,6 +167,8 @@ def lift(
       >>> float(runner.get(total))
       3.0
     """
+    if ahead < 1:
+        raise ValueError(f"lift(ahead=...) must be >= 1, got {ahead}")
     chosen = _choose(devices)
     donated = (0,) if donate else ()
     if how == "none":

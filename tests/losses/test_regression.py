@@ -1,5 +1,6 @@
 """Regression losses: PyTorch's values and the statistic that each predicts."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -33,14 +34,20 @@ def function_named(name):
     return lambda mu, y: function(mu, y, **{parameter: number})
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_gradient(function, x):
+    loss, pullback = jax.vjp(function, x)
+    return loss, pullback(jnp.ones_like(loss))[0]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_has_the_values_and_gradients_of_pytorch(name, dtype):
     mu, y = (jnp.asarray(FIXTURE[f"{name}:in:{part}"], dtype) for part in ("mu", "y_"))
-    loss, pullback = jax.jit(lambda mu: jax.vjp(lambda mu: function_named(name)(mu, y), mu))(mu)
-    (gradient,) = pullback(jnp.ones_like(loss))
+    loss, gradient = value_and_gradient(lambda mu: function_named(name)(mu, y), mu)
     expected = FIXTURE[f"{name}:loss"]
-    summed = loss.sum(tuple(range(expected.ndim, loss.ndim)))  # PyTorch's side sums over outputs
+    axes = tuple(range(expected.ndim, loss.ndim))  # PyTorch's side sums over outputs
+    summed = np.asarray(loss).sum(axes)
     assert loss.dtype == gradient.dtype == dtype and loss.shape == mu.shape
     np.testing.assert_allclose(summed, expected, **TOLERANCE[dtype])
     np.testing.assert_allclose(gradient, FIXTURE[f"{name}:grad:mu"], **TOLERANCE[dtype])
@@ -72,36 +79,35 @@ GRID = np.linspace(-5, 45, 5001)
 )
 def test_the_best_constant_is_the_statistic_in_the_docstring(loss, statistic):
     constants, targets = np.broadcast_arrays(GRID[:, None], SAMPLE[None])
-    best = GRID[loss(constants, targets).mean(1).argmin()]
+    best = GRID[np.asarray(jax.jit(loss)(constants, targets)).mean(1).argmin()]
     assert best == pytest.approx(statistic, abs=0.006)
 
 
 def test_the_best_constant_of_huber_is_the_mean_of_the_winsorised_targets():
     constants, targets = np.broadcast_arrays(GRID[:, None], SAMPLE[None])
-    best = GRID[losses.huber(constants, targets, delta=1.0).mean(1).argmin()]
+    best = GRID[np.asarray(jax.jit(losses.huber)(constants, targets)).mean(1).argmin()]
     assert np.clip(SAMPLE, best - 1, best + 1).mean() == pytest.approx(best, abs=0.006)
 
 
 def test_huber_is_quadratic_inside_delta_and_linear_outside():
     r = np.array([-0.7, 0.2, -3.0, 10.0])
     expected = [0.245, 0.02, 0.7 * (3 - 0.35), 0.7 * (10 - 0.35)]
-    np.testing.assert_allclose(losses.huber(r, 0 * r, delta=0.7), expected, rtol=1e-15)
-    slopes = jax.vmap(jax.grad(lambda r: losses.huber(r, 0.0, delta=0.7)))(r)
+    loss, slopes = value_and_gradient(lambda r: losses.huber(r, 0 * r, delta=0.7), r)
+    np.testing.assert_allclose(loss, expected, rtol=1e-15)
     np.testing.assert_allclose(slopes, [-0.7, 0.2, -0.7, 0.7], rtol=1e-15)
 
 
 def test_huber_is_finite_where_the_square_overflows():
-    r = jnp.array([1e30, -1e30], jnp.float32)
-    loss, pullback = jax.vjp(lambda r: losses.huber(r, 0 * r), r)
+    r = np.array([1e30, -1e30], np.float32)
+    loss, slopes = value_and_gradient(lambda r: losses.huber(r, 0 * r), r)
     np.testing.assert_allclose(loss, 1e30, rtol=1e-6)
-    np.testing.assert_array_equal(pullback(jnp.ones(2, jnp.float32))[0], [1, -1])
+    np.testing.assert_array_equal(slopes, [1, -1])
 
 
 def test_derivatives_at_a_residual_of_zero_are_the_middle_of_the_subdifferential():
-    assert jax.grad(losses.absolute_error)(2.0, 2.0) == 0
-    assert jax.grad(losses.huber)(2.0, 2.0) == 0
-    at_zero = jax.grad(lambda c: losses.quantile(c, 2.0, tau=0.9))(2.0)
-    assert float(at_zero) == pytest.approx(-0.4, rel=1e-14)
+    functions = [losses.absolute_error, losses.huber, lambda c, y: losses.quantile(c, y, tau=0.9)]
+    slopes = jax.jit(lambda c: [jax.grad(f)(c, 2.0) for f in functions])(2.0)
+    np.testing.assert_allclose(slopes, [0, 0, -0.4], rtol=1e-14)
 
 
 ALL = [
@@ -116,12 +122,12 @@ ALL = [
 @pytest.mark.parametrize("loss", ALL)
 def test_shapes_are_never_broadcast(loss):
     with pytest.raises(ValueError, match=r"equal shapes, got \(4, 1\) and \(4,\)"):
-        loss(jnp.ones((4, 1)), jnp.ones(4))
+        loss(np.ones((4, 1)), np.ones(4))
 
 
 @pytest.mark.parametrize("loss", ALL)
 def test_loss_depends_on_the_residual_only(loss):
-    p, t = jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, -1.25, -4.0])
+    p, t, loss = np.array([0.5, -1.0, 2.0]), np.array([1.0, -1.25, -4.0]), jax.jit(loss)
     np.testing.assert_array_equal(loss(p + 8.0, t + 8.0), loss(p, t))
 
 

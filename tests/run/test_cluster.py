@@ -36,7 +36,7 @@ def test_a_process_without_any_sign_of_others_is_alone():
 
 
 def test_three_variables_say_everything():
-    assert plan(EXPLICIT) == Plan("explicit", "10.0.0.1:1234", 4, 3)
+    assert plan(EXPLICIT) == Plan("explicit", "10.0.0.1:1234", 3, 4)
 
 
 def test_an_ipv6_coordinator_keeps_its_brackets():

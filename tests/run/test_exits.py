@@ -24,6 +24,7 @@ def test_a_long_message_is_cut_to_three_lines():
 def test_a_full_or_read_only_disk_has_code_6_whoever_met_it(number):
     code, message = explain(OSError(number, "cannot write", "out/log"))
     assert code == 6 and "out/log" in message
+    assert explain(OSError(number, "cannot write"))[0] == 6  # as writing to an open file says it
     assert explain(DiskError("out is full")) == (6, "error: out is full")
 
 

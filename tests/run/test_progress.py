@@ -1,7 +1,9 @@
+import contextlib
 import io
 import os
 import re
 import sys
+import termios
 import time
 
 import pytest
@@ -26,25 +28,18 @@ def clock(monkeypatch):
     return clock
 
 
+class Terminal(io.StringIO):
+    """What a program may take for a terminal of 100 columns."""
+
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
-def terminal():
-    """Give the two ends of a terminal: what a program writes into, and a function that reads."""
-    reader, writer = os.openpty()
-    stream = os.fdopen(writer, "w")
-
-    def read():
-        stream.flush()
-        os.set_blocking(reader, False)
-        said = b""
-        while True:
-            try:
-                said += os.read(reader, 65536)
-            except BlockingIOError:
-                return said.decode()
-
-    yield stream, read
-    stream.close()
-    os.close(reader)
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return Terminal()
 
 
 def run(progress, clock, *, steps, seconds=0.01, start=0):
@@ -88,17 +83,14 @@ def test_steps_that_are_not_told_one_by_one_still_give_lines(clock):
 
 
 def test_quiet_says_nothing_anywhere(clock, terminal):
-    stream, read = terminal
-    said = io.StringIO()
-    run(Progress(50, quiet=True, stream=said), clock, steps=50)
-    run(Progress(50, quiet=True, stream=stream), clock, steps=50)
-    assert said.getvalue() == "" and read() == ""
+    for stream in (io.StringIO(), terminal):
+        run(Progress(50, quiet=True, stream=stream), clock, steps=50)
+        assert stream.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar_that_is_redrawn_at_most_five_times_a_second(clock, terminal):
-    stream, read = terminal
-    run(Progress(1000, batch=10, stream=stream), clock, steps=1000, seconds=0.01)
-    said = read()
+    run(Progress(1000, batch=10, stream=terminal), clock, steps=1000, seconds=0.01)
+    said = terminal.getvalue()
     drawings = said.count("step ")
     assert 45 <= drawings <= 55  # 10 s, plus the first, the last and the one at the exit
     assert "━" in said and "1000/1000" in said
@@ -106,43 +98,54 @@ def test_a_terminal_gets_a_bar_that_is_redrawn_at_most_five_times_a_second(clock
     assert said.count("\n") == 1 and said.rstrip("\x1b[?25h\r").endswith("\n")
 
 
+def read_all(descriptor):
+    """Read what has been written to the other end of a terminal."""
+    os.set_blocking(descriptor, False)
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said += os.read(descriptor, 65536)
+    return said.decode()
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_the_terminal_is_given_back_when_the_run_breaks(terminal, monkeypatch, error):
-    stream, read = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    with pytest.raises(error), Progress(10, stream=stream) as progress:
-        progress.update(1, {"loss": 0.5})
-        drawn = read()
-        raise error
-    assert sys.stderr is stream
+def test_a_real_terminal_is_given_back_when_the_run_breaks(monkeypatch, error):
+    reader, writer = os.openpty()
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        modes = termios.tcgetattr(writer)
+        with pytest.raises(error), Progress(10, stream=stream) as progress:
+            progress.update(1, {"loss": 0.5})
+            drawn = read_all(reader)
+            raise error
+        assert sys.stderr is stream and termios.tcgetattr(writer) == modes
+        said = drawn + read_all(reader)
+    os.close(reader)
     # The cursor is visible during the run too: kill -9 cannot be caught.
-    for said in (drawn, drawn + read()):
-        assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l")
-    assert "\x1b[?1049" not in said
+    for text in (drawn, said):
+        assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+    assert "step 1/10" in drawn and "\x1b[?1049" not in said and "\n" in said
 
 
 def test_a_narrow_terminal_gets_the_text_in_one_line_without_a_bar(clock, terminal, monkeypatch):
-    stream, read = terminal
     monkeypatch.setenv("COLUMNS", "40")
-    run(Progress(100, batch=10, stream=stream), clock, steps=100)
-    said = read()
+    run(Progress(100, batch=10, stream=terminal), clock, steps=100)
+    said = terminal.getvalue()
     assert said.count("\n") == 1
     last = said.split("\n")[0].split("\x1b[2K")[-1]
-    assert last.startswith("step 100/100  took 0:31  loss 0.01") and len(last.rstrip()) <= 40
+    assert last == "step 100/100  took 0:31  loss 0.01  100…"
 
 
 def test_a_dumb_terminal_gets_plain_lines(clock, terminal, monkeypatch):
-    stream, read = terminal
     monkeypatch.setenv("TERM", "dumb")
-    run(Progress(100, stream=stream), clock, steps=100)
-    said = read()
+    run(Progress(100, stream=terminal), clock, steps=100)
+    said = terminal.getvalue()
     assert said.count("\n") == 10 and "\x1b" not in said
 
 
 def test_a_step_costs_less_than_20_microseconds_when_nothing_is_drawn(terminal):
-    stream, read = terminal
-    for target in (stream, io.StringIO()):
-        with Progress(10**6, stream=target) as progress:
+    for stream in (terminal, io.StringIO()):
+        with Progress(10**6, stream=stream) as progress:
             progress.update(1)
             progress.update(2, {"loss": 0.5})
             costs = []
@@ -152,4 +155,3 @@ def test_a_step_costs_less_than_20_microseconds_when_nothing_is_drawn(terminal):
                     progress.update(3 + 100 * repeat + step)
                 costs.append((time.perf_counter() - began) / 100)
         assert min(costs) < 20e-6
-    read()

@@ -12,20 +12,20 @@ from fdl.run import watchdog as module
 from fdl.run.watchdog import Watchdog
 
 ROOT = Path(__file__).parents[2]
+# Leaves out fdl/run/__init__.py, which brings in all that a recipe needs.
+LIGHT = f"""
+import sys, types
 
-
-class Left(list):
-    """What was given to `_leave`, which here ends only the watching thread."""
-
-    def __call__(self, beats, idle):
-        self.append((beats, idle))
-        raise SystemExit
+sys.modules["fdl.run"] = types.ModuleType("fdl.run")
+sys.modules["fdl.run"].__path__ = [{str(ROOT / "fdl" / "run")!r}]
+"""
 
 
 @pytest.fixture
 def left(monkeypatch):
-    left = Left()
-    monkeypatch.setattr(module, "_leave", left)
+    """What was given to `_leave`, which here does not end the process."""
+    left = []
+    monkeypatch.setattr(module, "_leave", lambda beats, idle: left.append((beats, idle)))
     return left
 
 
@@ -39,26 +39,29 @@ def wait_for(condition):
 def test_a_stuck_process_ends_with_code_1_and_says_where_it_was(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom fdl.run.watchdog import Watchdog\n"
+        LIGHT + "import time\nfrom fdl.run.watchdog import Watchdog\n"
         "dog = Watchdog(0.3)\ndog.beat()\ndog.beat()\ntime.sleep(100)\n"
     )
+    line = script.read_text().count("\n")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, timeout=90)
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, timeout=90
+    )
     assert done.returncode == 1
     first, *stacks = done.stderr.decode().splitlines()
-    assert first == f"stuck: no step for 0 s, after 2 steps; it is at {script}:6 in <module>:"
-    assert f'  File "{script}", line 6 in <module>' in stacks
+    assert first == f"stuck: no step for 0 s, after 2 steps; it is at {script}:{line} in <module>:"
+    assert f'  File "{script}", line {line} in <module>' in stacks
 
 
 def test_a_beat_in_time_keeps_it_quiet_and_the_next_missing_one_does_not(left):
-    dog = Watchdog(0.5)
-    for _ in range(20):
-        dog.beat()
-        time.sleep(0.05)
-    assert not left
-    begin = time.monotonic()
-    wait_for(lambda: left)
-    assert time.monotonic() - begin > 0.3
+    with Watchdog(0.5) as dog:
+        for _ in range(20):
+            dog.beat()
+            time.sleep(0.05)
+        assert not left
+        begin = time.monotonic()
+        wait_for(lambda: left)
+        assert time.monotonic() - begin > 0.3
     assert left[0][0] == 20
 
 
@@ -66,8 +69,8 @@ def test_the_time_until_the_first_beat_has_its_own_limit(left):
     with Watchdog(0.1, first=60):
         time.sleep(0.5)
     assert not left
-    Watchdog(60, first=0.1)
-    wait_for(lambda: left)
+    with Watchdog(60, first=0.1):
+        wait_for(lambda: left)
     assert left[0][0] == 0
 
 
@@ -86,9 +89,9 @@ def test_time_in_which_the_whole_process_stood_still_does_not_count(left, monkey
         return 1000.0 * len(asked)  # each time seems to come 1000 s after the last
 
     monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=monotonic))
-    dog = Watchdog(1.0)  # which looks every 0.1 s, and counts 0.2 s each time
-    dog.beat()
-    wait_for(lambda: left)
+    with Watchdog(1.0) as dog:  # which looks every 0.1 s, and counts 0.2 s each time
+        dog.beat()
+        wait_for(lambda: left)
     assert len(asked) >= 6
     assert left[0][1] == pytest.approx(1.0)
 

@@ -292,7 +292,7 @@ def test_the_command_runs_in_the_projects_environment(tmp_path):
     folder = tmp_path / "with space"
     folder.mkdir()
     shutil.copy(SCRIPTS / "launch", folder)
-    (folder / "run").write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
+    (folder / "run").write_text('#!/bin/sh\nprintf "%s\\\\n" "$@"\n')
     (folder / "run").chmod(0o755)
     done = subprocess.run(
         [folder / "launch", "-n", "2", "--", "a b.py"], capture_output=True, text=True, check=True

@@ -1,0 +1,140 @@
+"""Every recipe, for a few steps, in this process."""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fdl import run
+from fdl.errors import InputError, NonFiniteError, Preempted
+from fdl.run.log import read
+from fdl.run.signals import StopRequest
+from fdl.train.checkpoint import Checkpoints
+from fdl.train.parallel import check_replicas
+
+RECIPES = sorted(
+    path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.py")
+)
+SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
+
+
+def recipe(name):
+    return importlib.import_module(f"recipes.{name}")
+
+
+def execute(name, out, **changes):
+    module = recipe(name)
+    return run.execute(module.main, module.Config(out=str(out), **(SHORT | changes)))
+
+
+def files(folder):
+    """What must be the same, whatever happened on the way: all arrays, and the metrics file."""
+    (newest,) = sorted(folder.glob("checkpoints/20"))
+    arrays = {}
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        arrays = checkpoints.digests(20)
+    return arrays, hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_leaves_figures_curves_records_and_a_report(name, tmp_path):
+    figures = execute(name, tmp_path / "run")
+    assert figures and all(np.isfinite(v) for v in figures.values())
+    assert json.loads((tmp_path / "run/result.json").read_text()) == pytest.approx(figures)
+    records = read(tmp_path / "run/metrics.jsonl")
+    assert records[-1]["step"] == 20
+    assert {r["step"] for r in records} == set(range(1, 21))
+    report = (tmp_path / "run/report.md").read_text()
+    assert all(f"{name}" in report for name in figures)
+    assert (tmp_path / "run/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stopped_and_resumed_recipe_ends_as_if_never_stopped(name, tmp_path, monkeypatch):
+    whole = execute(name, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "requested", lambda self, step: step == 7)
+        with pytest.raises(Preempted, match="saved step 7"):
+            execute(name, tmp_path / "parts")
+    assert execute(name, tmp_path / "parts", resume=True) == whole
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+def test_a_recipe_computes_the_same_on_many_devices(name, parallel, tmp_path):
+    config = {"batch": 64, "steps": 10, "eval_every": 10}
+    execute(name, tmp_path / "one", **config)
+    execute(name, tmp_path / "many", **config, parallel=parallel)
+    one, many = (
+        [r["train_loss"] for r in read(tmp_path / n / "metrics.jsonl") if "train_loss" in r]
+        for n in ("one", "many")
+    )
+    np.testing.assert_allclose(many, one, rtol=1e-4)
+    assert len(set(one)) == 10  # it did learn
+
+
+def test_a_run_is_not_overwritten_and_resumed_only_with_its_settings(tmp_path):
+    execute("mlp", tmp_path / "run")
+    with pytest.raises(InputError, match="holds a run"):
+        execute("mlp", tmp_path / "run")
+    with pytest.raises(InputError, match=r"settings.lr: null -> 0.3.*--force"):
+        execute("mlp", tmp_path / "run", resume=True, lr=0.3)
+    with pytest.raises(InputError, match="holds no run"):
+        execute("mlp", tmp_path / "none", resume=True)
+    longer = execute("mlp", tmp_path / "run", resume=True, steps=25, lr=0.3, force=True)
+    assert np.isfinite(list(longer.values())).all()
+    assert "changed on resume" in (tmp_path / "run/report.md").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"loss of step \d+ is (nan|inf).*gradient norm"):
+        execute("mlp", tmp_path / "run", lr=1e30, optimizer="sgd", eval_every=20)
+    assert not list((tmp_path / "run/checkpoints").glob("[0-9]*"))
+    assert "stopped: the loss" in (tmp_path / "run/report.md").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "lbfgs"])
+def test_any_optimizer_of_optax_trains_the_mlp_on_many_devices(optimizer, tmp_path):
+    changes = {"optimizer": optimizer, "batch": 128, "steps": 5, "eval_every": 5}
+    for parallel in ("none", "shard_map"):
+        execute("mlp", tmp_path / parallel, parallel=parallel, **changes)
+    losses = [
+        [r["train_loss"] for r in read(tmp_path / n / "metrics.jsonl") if "train_loss" in r]
+        for n in ("none", "shard_map")
+    ]
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_every_flag_of_the_mlp_changes_what_is_learned(tmp_path):
+    base = execute("mlp", tmp_path / "base", steps=10, eval_every=10)["valid_loss"]
+    flags = {
+        "unit": "tanh",
+        "init": "orthogonal",
+        "precision": "bfloat16",
+        "l1": 0.01,
+        "l2": 0.1,
+        "dropout": 0.5,
+        "input_dropout": 0.2,
+        "batch_norm": True,
+        "label_smoothing": 0.2,
+        "augment": True,
+        "momentum": 0.5,
+        "schedule": "constant",
+        "hidden": (16,),
+        "seed": 1,
+        "valid": 0.2,
+    }
+    fields = {f.name for f in dataclasses.fields(recipe("mlp").Config)}
+    assert flags.keys() <= fields
+    for name, value in flags.items():
+        loss = execute("mlp", tmp_path / name, steps=10, eval_every=10, **{name: value})
+        assert loss["valid_loss"] != base, name
+    # and this one must not: four parts of 16 examples are one batch of 64
+    parts = execute("mlp", tmp_path / "accumulate", steps=10, eval_every=10, accumulate=4)
+    assert parts["valid_loss"] == pytest.approx(base, rel=1e-4)
