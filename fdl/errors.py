@@ -1,7 +1,7 @@
-"""The errors that a user can cause or meet; each is one line that names the thing, the rule and the value.
+"""The errors that a user can cause or meet: one line that names the thing, the rule and the value.
 
-Recipes turn each class into an exit code (`fdl.run`); library users can catch them by class. Mistakes in
-a call (a wrong shape, a bad argument) are plain `ValueError`s, as everywhere in NumPy and JAX.
+Recipes turn each class into an exit code (`fdl.run`); library users can catch them by class.
+Mistakes in a call (a wrong shape, a bad argument) are plain `ValueError`s, as in NumPy and JAX.
 """
 
 
@@ -26,4 +26,4 @@ class DiskError(OSError):
 
 
 class Preempted(Exception):
-    """The run was asked to stop and has saved its state. Recipes exit with code 75 ("run again")."""
+    """The run was asked to stop and has saved its state. Recipes exit with code 75: run again."""

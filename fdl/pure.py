@@ -32,16 +32,15 @@ def pure(module: nnx.Module) -> Pure:
 
     `train` switches the module as `module.train()` and `module.eval()` do (dropout on, batch
     statistics in use). `key` seeds whatever is random in this call. It is one typed PRNG key, or
-    one for each example, shape (b,), as the step hands them to an objective:
-    `fdl.models.layers.Dropout` then draws the mask of each example from its own key. Flax's own
-    random layers take one key only: give them `key[0]`.
+    one for each example, shape (b,), as the step hands them to an objective: layers of `fdl.models`
+    then draw for each example from its own key, Flax's own layers for all from the first.
 
     A call that is not training returns `extra` as it was given.
 
     Args:
       module: any NNX module, built outside of a transformation. It is not changed and shares no
         memory with what is returned. A module that takes `rngs=` in its call gets `nnx.Rngs(key)`;
-        streams that it holds itself are reseeded from `key` (from the first of many).
+        streams that it holds itself are reseeded from `key`.
 
     Returns:
       `Pure(apply, params, extra)`; `params` and `extra` are plain dicts: any optax transformation,
@@ -76,7 +75,7 @@ def pure(module: nnx.Module) -> Pure:
         rngs = own_rngs if key is None else _reseeded(own_rngs, key)
         model = nnx.merge(graphs[train], params, rngs, extra, copy=True)
         if key is not None and takes_rngs:
-            kwargs["rngs"] = nnx.Rngs(key)
+            kwargs["rngs"] = _streams(key)
         out = model(*args, **kwargs)
         if train:
             extra = _split(model)[3]
@@ -139,6 +138,22 @@ def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, nnx.State, PyTree]
     parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
     graph, params, rngs, extra = parts
     return graph, nnx.to_pure_dict(params), rngs, nnx.to_pure_dict(extra)
+
+
+class _ManyKeys(nnx.RngStream):
+    """A stream with a key for each example, from which Flax's layers draw as if it had one."""
+
+    def __call__(self) -> Array:
+        key = jax.random.fold_in(self.key[...][0], self.count[...][0])
+        self.count[...] += 1
+        return key
+
+
+def _streams(key: Array) -> nnx.Rngs:
+    rngs = nnx.Rngs(key)
+    if key.ndim:
+        rngs.default = _ManyKeys(key, tag="default")
+    return rngs
 
 
 def _reseeded(rngs: nnx.State, key: Array) -> nnx.State:

@@ -39,7 +39,10 @@ class Apply(Protocol):
         *args: Any,
         key: Array | None = None,
         train: bool = False,
-    ) -> tuple[Any, Extra]: ...
+        **kwargs: Any,
+    ) -> tuple[Any, Extra]:
+        """Return (outputs, extra after the call)."""
+        ...
 
 
 class Objective(Protocol):
@@ -51,4 +54,6 @@ class Objective(Protocol):
 
     def __call__(
         self, params: Params, extra: Extra, batch: Batch, key: Array
-    ) -> tuple[Any, tuple[Extra, Metrics]]: ...
+    ) -> tuple[Any, tuple[Extra, Metrics]]:
+        """Return (loss, (extra after the call, metrics))."""
+        ...

@@ -126,9 +126,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
         if session.due(i):
             model = runner.get((state.params, state.extra))
             scores = evaluate(model, valid, "valid_")
-            early = train.update_early_stopping(
-                early, scores["valid_loss"], step=i, params=model
-            )
+            early = train.update_early_stopping(early, scores["valid_loss"], step=i, params=model)
             session.record(i, scores)
         session.checkpoint(i, lambda: (runner.get(state), early))  # noqa: B023
         if cfg.patience and train.should_stop(early, cfg.patience):

@@ -1,4 +1,4 @@
-"""A small network predicts how diabetes progresses over a year, beside ridge regression (DLB 6.2.2.1).
+"""A small network predicts how diabetes progresses in a year, beside ridge regression (DLB 6.2.2).
 
     scripts/run recipes/regression.py
     scripts/run recipes/regression.py --loss absolute    # the median instead of the mean
@@ -63,8 +63,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     def score(params, extra, batch):
         out = apply(params, extra, batch["x"])[0][:, 0]
         loss = LOSSES[cfg.loss](out, batch["y"])
-        squared, absolute = (f(out, batch["y"]) for f in (losses.squared_error, losses.absolute_error))
-        each = {"loss": loss, "mse": squared, "mae": absolute}
+        mse, mae = losses.squared_error(out, batch["y"]), losses.absolute_error(out, batch["y"])
+        each = {"loss": loss, "mse": mse, "mae": mae}
         return {name: train.mean(value, batch["mask"]) for name, value in each.items()}
 
     def evaluate(model, part, prefix=""):

@@ -3,9 +3,9 @@
     scripts/run recipes/tabular.py --csv table.csv --target price
     scripts/run recipes/tabular.py                  # breast cancer, from a table it writes for you
 
-The file has a line of column names. Columns of numbers are standardised, all others become one input for each
-category; an empty cell is filled, and marked as such. All of that is learned on the training part alone and
-kept as preprocess.json in the run folder.
+The file begins with a line of column names. Columns of numbers are standardised, all others become
+one input for each category; an empty cell is filled, and marked as such. All of that is learned on
+the training part alone, and kept as preprocess.json in the run folder.
 
 Result: RESULT
 """
@@ -82,7 +82,9 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     @jax.jit
     def score(params, extra, batch):
         each = errors(apply(params, extra, batch["x"])[0], batch["y"])
-        return {n: train.mean(e, batch["mask"]) for n, e in zip(("loss", "error"), each, strict=True)}
+        return {
+            n: train.mean(e, batch["mask"]) for n, e in zip(("loss", "error"), each, strict=True)
+        }
 
     def evaluate(model, part, prefix=""):
         return train.evaluate(score, *model, data.pad_batches(part, 256), prefix=prefix)

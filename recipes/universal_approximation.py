@@ -2,8 +2,8 @@
 
     scripts/run recipes/universal_approximation.py
 
-Networks of growing width learn f(x) = sin(3 x) + |x - 1/2| on [-2, 2] from its values at evenly spaced
-points, and are compared with it halfway between them.
+Networks of growing width learn f(x) = sin(3 x) + |x - 1/2| on [-2, 2] from its values at evenly
+spaced points, and are compared with it halfway between them.
 
 Result: RESULT
 """
@@ -95,7 +95,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
             now = runner.get(state.params)
             batches = data.pad_batches(between, 256)
             session.record(i, train.evaluate(score, now, {}, batches, prefix="valid_"))
-        session.checkpoint(i, lambda: runner.get(state))
+        session.checkpoint(i, lambda: runner.get(state))  # noqa: B023
 
     # Result
     final = runner.get(state.params)

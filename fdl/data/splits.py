@@ -11,7 +11,8 @@ from fdl.errors import InputError
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # named arrays, each with the examples along axis 0
 
-# A stream of the seed that no epoch of `fdl.data.batches` reaches.
+# From here on are streams of the seed that no epoch of `fdl.data.batches` reaches: one for each size,
+# so that a second cut with the same seed does not repeat the pattern of the first.
 _HOLDOUT_STREAM = 2**63
 
 
@@ -120,10 +121,10 @@ def holdout_rows(
 
     Example:
       >>> holdout_rows(10, 0.3, seed=1).tolist()
-      [1, 2, 8]
+      [4, 5, 7]
     """
     held = _held(n, fraction)
-    order = permutation(n, seed=seed, stream=_HOLDOUT_STREAM)
+    order = permutation(n, seed=seed, stream=_HOLDOUT_STREAM + n)
     if labels is None:
         return np.sort(order[:held])
     _, classes, sizes = np.unique(labels[order], return_inverse=True, return_counts=True)

@@ -77,5 +77,7 @@ def _is_optimizer(name: str, f: Any) -> bool:
     if not inspect.isfunction(f) or name.startswith(("_", "scale_by_")):
         return False
     parameters = inspect.signature(f).parameters
-    required = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+    required = [
+        p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+    ]
     return "learning_rate" in parameters and {p.name for p in required} <= {"learning_rate"}

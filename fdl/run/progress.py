@@ -97,9 +97,9 @@ class Progress:
 
         Example:
             >>> progress = Progress(200, quiet=True)
-            >>> progress.update(50, {"train_loss": 0.25, "valid_loss": 0.5})
+            >>> progress.update(50, {"train_accuracy": 1.0, "train_loss": 0.25})
             >>> progress.text()
-            'step 50/200  loss 0.25  valid_loss 0.5'
+            'step 50/200  loss 0.25  accuracy 1'
         """
         shown = [f"step {self._step}/{self._total}"]
         rate = self._rate()
@@ -107,7 +107,8 @@ class Progress:
             shown.append(f"took {_clock(time.monotonic() - self._began)}")
         elif rate > 0:
             shown.append(f"{_clock((self._total - self._step) / rate)} left")
-        for name, value in self._metrics.items():
+        # Losses first: a narrow terminal cuts off what comes last.
+        for name, value in sorted(self._metrics.items(), key=lambda m: not m[0].endswith("loss")):
             shown.append(f"{name.removeprefix('train_')} {value:.4g}")
         shown += [f"{_short(rate)} steps/s"] if rate > 0 else []
         shown += [f"{_short(rate * self._batch)} examples/s"] if rate * self._batch > 0 else []

@@ -38,7 +38,6 @@ NonNegativeInt = Annotated[int, NONNEGATIVE]
 NonNegativeFloat = Annotated[float, NONNEGATIVE]
 Fraction = Annotated[float, between(0, 1)]
 OpenFraction = Annotated[float, Rule("in (0, 1)", lambda value: 0 < value < 1)]
-OpenFraction = Annotated[float, Rule("in (0, 1)", lambda value: 0 < value < 1)]
 DropRate = Annotated[float, Rule("in [0, 1)", lambda value: 0 <= value < 1)]
 Seed = Annotated[int, Rule("in [0, 2**32)", lambda value: 0 <= value < 2**32)]
 

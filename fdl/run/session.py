@@ -1,4 +1,4 @@
-"""One run of a recipe: its folder, devices, checkpoints and records, so that its loop stays bare."""
+"""One run of a recipe: its folder, devices, checkpoints and records; the loop stays bare."""
 
 import contextlib
 import dataclasses
@@ -39,6 +39,7 @@ from fdl.run.watchdog import Watchdog
 from fdl.train.checkpoint import Checkpoints
 from fdl.train.metrics import floats
 from fdl.train.parallel import RUN_AHEAD, How, Runner, lift
+from fdl.train.state import State
 from fdl.types import Metrics, PyTree, Step
 
 # What may differ when a run goes on: where, how long and how it is watched, not what it computes.
@@ -46,6 +47,7 @@ FREE_SETTINGS = frozenset(
     ["out", "steps", "resume", "force", "parallel", "devices", "log_every", "profile", "quiet"]
 )
 METRICS = "metrics.jsonl"
+BEST = "valid_loss"  # the score by which the best checkpoint is kept
 RESULT = "result.json"
 CURVES = "curves.png"
 
@@ -61,15 +63,18 @@ class Session:
       process: (rank, count) of this process, as `fdl.data.batch` takes it.
     """
 
-    def __init__(self, settings: Settings, folder: Path, stop: StopRequest, title: str) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, stack: contextlib.ExitStack, title: str
+    ) -> None:
         self.folder = folder
         self.process = (processes.index(), processes.count())
         self._settings = settings
         self._config: dict[str, Any] = {"settings": dataclasses.asdict(settings)}
-        self._stop = stop
+        self._stack = stack  # closed when the run ends, however it ends
+        self._stop = stack.enter_context(StopRequest())
         self._title = title
         self._began = time.monotonic()
-        self._checkpoints = Checkpoints(folder / CHECKPOINTS, best="valid_loss")
+        self._checkpoints = Checkpoints(folder / CHECKPOINTS, best=BEST)
         self._log = MetricsLog(folder / METRICS) if processes.is_main() else None
         self._board: TensorBoard | None = None
         self._progress: Progress | None = None
@@ -108,7 +113,7 @@ class Session:
             self._config["data"] = fingerprint(data)
         agreement.assert_same(self._config, "settings and data")
         self._refuse_changes()
-        self._summary = summary(tree)
+        self._summary = _summary(tree)
         if self._settings.resume:
             saved = self._checkpoints.latest(tree)
             if saved is None:
@@ -143,17 +148,17 @@ class Session:
         """Yield the numbers of the updates still to be made, the first of a run being 1."""
         total, batch = self._settings.steps, getattr(self._settings, "batch", 0)
         quiet = self._settings.quiet or not processes.is_main()
-        with contextlib.ExitStack() as stack:
-            bar = Progress(total, self._done, batch=batch, quiet=quiet)
-            self._progress = stack.enter_context(bar)
-            watchdog = stack.enter_context(Watchdog())
-            traced = stack.enter_context(profile(self.folder)) if self._settings.profile else None
-            for step in range(self._done + 1, total + 1):
-                yield step
-                self._done = step
-                watchdog.beat()
-                if traced is not None:
-                    traced(self._pending[-1][1] if self._pending else None)
+        bar = Progress(total, self._done, batch=batch, quiet=quiet)
+        # not in this generator: where the loop raises, nobody closes it before the error is shown
+        self._progress = self._stack.enter_context(bar)
+        watchdog = self._stack.enter_context(Watchdog())
+        traced = self._stack.enter_context(profile(self.folder)) if self._settings.profile else None
+        for step in range(self._done + 1, total + 1):
+            yield step
+            self._done = step
+            watchdog.beat()
+            if traced is not None:
+                traced(self._pending[-1][1] if self._pending else None)
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Record the metrics of an update; they are read some steps later, without waiting."""
@@ -196,12 +201,16 @@ class Session:
         metrics = self._scores if due else {}
         self._checkpoints.save(step, tree(), config=self._config, metrics=metrics)
         self._saved = step
+        if self._board is not None:
+            self._board.flush()
         if stopping and step < self._settings.steps:
             self._checkpoints.wait()
-            raise Preempted(f"saved step {step} in {self.folder}; the same command with --resume goes on")
+            raise Preempted(
+                f"saved step {step} in {self.folder}; the same command with --resume goes on"
+            )
 
     def picture(self, name: str, draw: Callable[..., None], *arrays: Any, **options: Any) -> None:
-        """Draw a picture into the run folder: `draw(*arrays, path, **options)`, in process 0 only."""
+        """Draw a picture into the run folder: `draw(*arrays, path, **options)`, in process 0."""
         if self._log is not None:
             draw(*arrays, self.folder / name, **options)
 
@@ -271,6 +280,7 @@ class Session:
             seconds=time.monotonic() - self._began,
             figures=figures,
             summary=self._summary,
+            best=_best(records),
             curves=CURVES if records else None,
             warnings=self._notes,
         )
@@ -282,6 +292,20 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = config.get("settings", {})
     kept = {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
     return {"settings": kept, "data": config.get("data")}
+
+
+def _summary(tree: PyTree) -> str:
+    """Describe the models whose training states are in a tree, one after another."""
+    found = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, State))
+    return "\n\n".join(summary(s.params, s.extra) for s in found if isinstance(s, State))
+
+
+def _best(records: list[dict[str, Any]]) -> str | None:
+    scored = [r for r in records if math.isfinite(r.get(BEST, math.nan))]
+    if not scored:
+        return None
+    best = min(scored, key=lambda r: r[BEST])
+    return f"step {best['step']}, {BEST} {best[BEST]:.6g}"
 
 
 def _not_finite(tree: PyTree) -> str:
@@ -337,7 +361,7 @@ def execute(main: Main, settings: Settings) -> dict[str, float]:
       InputError, NonFiniteError, CheckpointError, LockedError, DiskError, Preempted: as they say.
     """
     recipe = Path(inspect.getfile(main)).stem
-    title = (inspect.getmodule(main).__doc__ or recipe).strip().splitlines()[0]
+    title = (inspect.getmodule(main).__doc__ or recipe).strip().splitlines()[0].rstrip(".")
     processes.start(devices=settings.devices)
     try:
         with _open(settings, recipe, title) as session:
@@ -374,7 +398,7 @@ def _open(settings: Settings, recipe: str, title: str) -> Iterator[Session]:
         folder = _folder(settings, recipe)
         if processes.is_main():
             stack.enter_context(lock(folder))
-        session = Session(settings, folder, stack.enter_context(StopRequest()), title)
+        session = Session(settings, folder, stack, title)
         try:
             yield session
         except BaseException as error:

@@ -68,9 +68,7 @@ class Watchdog:
         seen, idle, last = 0, 0.0, time.monotonic()
         while not self._stopped.wait(tick):
             now = time.monotonic()
-            idle += min(
-                now - last, 2 * tick
-            )  # more has passed only if this thread stood still, too
+            idle += min(now - last, 2 * tick)  # more only passes while this thread stands still
             last = now
             if self._beats != seen:
                 seen, idle = self._beats, 0.0

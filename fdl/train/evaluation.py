@@ -19,8 +19,8 @@ def evaluate(
     """Average per-example metrics over batches: sum of totals / sum of counts.
 
     Args:
-      score: `(params, extra, batch) -> {name: Ratio}`, compiled by the caller (`jax.jit`); it weighs
-        its examples by the mask of a padded batch, so that the padding does not count.
+      score: `(params, extra, batch) -> {name: Ratio}`, compiled by the caller (`jax.jit`); it
+        weighs its examples by the mask of a padded batch, so that the padding does not count.
       params: one replica of the parameters.
       extra: one replica of the model's other state.
       batches: of one size, such as `fdl.data.pad_batches` gives.

@@ -48,9 +48,9 @@ def test_load_csv_reads_the_same_table_from_every_dialect(tmp_path, content):
 
 
 def test_load_csv_keeps_unicode_and_quoted_line_breaks_and_counts_lines_of_the_file(tmp_path):
-    content = '名前,größe\n"a,\nb",1\n猫,2\n'
+    content = '名前,größe\n"a,\r\nb",1\n猫,2\n'
     table = load_csv(write(tmp_path, content, "表.csv"), "größe")
-    assert columns(table)["名前"] == ["a,\nb", "猫"]
+    assert columns(table)["名前"] == ["a,\r\nb", "猫"]
     assert table.lines.tolist() == [3, 4]
 
 

@@ -81,6 +81,13 @@ def test_categories_that_training_did_not_show_become_zeros(read):
     np.testing.assert_array_equal(got[:, 1:], np.zeros((2, 2)))
 
 
+def test_a_missing_category_is_a_feature_of_its_own(read):
+    table = read("a,b,y\n1,u,0\n2,,1\n3,v,1\n")
+    learned = fit_table(table)
+    assert learned.feature_names == ("a", "b=u", "b=v", "b missing")
+    np.testing.assert_array_equal(learned.apply(table)["x"][1, 1:], [0, 0, 1])
+
+
 def test_a_missing_number_counts_as_the_median_of_training(read):
     learned = fit_table(read("a,y\n1,0\n2,1\n30,1\n"))
     got = learned.apply(read("a,y\n,0\n2,1\n", learn=False))["x"]

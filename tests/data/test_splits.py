@@ -53,6 +53,17 @@ def test_split_validation_draws_every_example_equally_often():
     assert np.all(np.abs(counts - 500) < 4.5 * 19.4)
 
 
+def test_a_second_cut_with_the_same_seed_is_independent_of_the_first():
+    # Row i of the rest must not be chosen because row i of the whole was.
+    n, both = 400, []
+    for seed in range(60):
+        first = holdout_rows(n, 0.5, seed=seed)
+        second = holdout_rows(n // 2, 0.5, seed=seed)
+        both.append(len(set(first) & set(second)))
+    # hypergeometric: mean 50, deviation 5 for one seed (100 of 400 drawn, half of them marked)
+    assert abs(np.mean(both) - 50) < 4 * 5 / np.sqrt(60)
+
+
 def test_split_validation_of_digits_in_order_ends_where_the_training_part_ends():
     train, _ = digits()
     rest, valid = split_validation(train, 0.2, by="order")

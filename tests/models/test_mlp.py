@@ -1,5 +1,6 @@
 """The MLP against scikit-learn and back-propagation by hand; the contract of every model."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -29,7 +30,17 @@ TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-12}, "float32": {"rtol": 2e-4,
 
 
 def as_dtype(tree, dtype):
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
+    return jax.tree.map(lambda a: np.asarray(a, dtype), tree)
+
+
+@functools.cache
+def initial(config, seed):
+    return nnx.split(nnx.jit(lambda: MLP(config, rngs=nnx.Rngs(seed)))())
+
+
+def build(config, seed=0):
+    """Make a model in one compilation, and none for a configuration seen before."""
+    return nnx.merge(*initial(config, seed), copy=True)
 
 
 def layers_of(params):
@@ -40,18 +51,17 @@ def layers_of(params):
 
 def sklearn_model(prefix, act, dtype):
     """Build the fixture's network with the fixture's weights."""
-    depth = len(META["config"]["hidden"]) + 1
-    outputs = FIXTURE[f"{prefix}:W{depth - 1}"].shape[1]
-    config = MLPConfig(
-        META["config"]["fin"], META["config"]["hidden"], outputs, unit=dense(UNITS[act])
-    )
-    apply, params, extra = pure(MLP(config, rngs=nnx.Rngs(0)))
+    sizes = META["config"]
+    outputs = FIXTURE[f"{prefix}:W{len(sizes['hidden'])}"].shape[1]
+    config = MLPConfig(sizes["fin"], sizes["hidden"], outputs, unit=dense(UNITS[act]))
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: MLP(config, rngs=nnx.Rngs(0))))
+    params = nnx.to_pure_dict(abstract)
     for i, layer in enumerate(layers_of(params)):
         for ours, theirs in (("kernel", "W"), ("bias", "b")):
             value = FIXTURE[f"{prefix}:{theirs}{i}"]
             assert layer[ours].shape == value.shape
             layer[ours] = jnp.asarray(value, dtype)
-    return apply, params, extra
+    return pure(nnx.merge(graph, params))
 
 
 def sklearn_losses(task, output):
@@ -105,7 +115,7 @@ Y = RNG.integers(3, size=8)
 
 def test_gradient_is_that_of_back_propagation_by_hand():
     config = MLPConfig.tiny(unit=dense(ops.tanh), bias_init=initializers.normal(1.0))
-    apply, params, extra = pure(MLP(config, rngs=nnx.Rngs(0)))
+    apply, params, extra = pure(build(config))
     params = as_dtype(params, float)
 
     def objective(params):
@@ -173,53 +183,60 @@ VARIANTS = {
 }
 
 
-def module_in_use(module):
-    module.eval()
-    return module
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_model_keeps_the_contract(name):
-    module = MLP(MLPConfig.tiny(**VARIANTS[name]), rngs=nnx.Rngs(1))
+    module = build(MLPConfig.tiny(**VARIANTS[name]), seed=1)
     apply, params, extra = pure(module)
-    x, key = jnp.asarray(X, jnp.float32), jax.random.split(jax.random.key(0), len(X))
+    x = X.astype(np.float32)
 
-    def loss(params, train):
-        out, new = apply(params, extra, x, key=key, train=train)
+    def loss(params):
+        keys = jax.random.split(jax.random.key(0), len(x))
+        out, new = apply(params, extra, x, key=keys, train=True)
         return losses.softmax_cross_entropy(out, Y).mean(), (out, new)
 
-    gradient, (out, new) = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)(params, True)
+    gradient, (out, new) = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert out.shape == (8, 3) and out.dtype == jnp.float32
     assert jax.tree.structure(new) == jax.tree.structure(extra)
     for path, g in jax.tree_util.tree_leaves_with_path(gradient):
-        assert jnp.isfinite(g).all() and jnp.abs(g).max() > 0, path
+        assert np.isfinite(g).all() and np.abs(g).max() > 0, path
 
-    used, same = jax.jit(apply)(params, extra, x)
-    np.testing.assert_allclose(used, module_in_use(module)(x), rtol=1e-5, atol=1e-6)
+    apply = jax.jit(apply)
+    used, same = apply(params, extra, x)
     jax.tree.map(np.testing.assert_array_equal, same, extra)
     # in use, an example's output does not depend on the batch around it
-    others, _ = jax.jit(apply)(params, extra, x.at[:3].set(9.0).at[4:].set(-9.0))
-    np.testing.assert_allclose(used[3], others[3], rtol=1e-5, atol=1e-6)
+    around = np.where(np.arange(len(x))[:, None] == 3, x, 9.0).astype(np.float32)
+    np.testing.assert_allclose(used[3], apply(params, extra, around)[0][3], rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_and_eager_agree():
+    apply, params, extra = pure(build(MLPConfig.tiny(batch_norm=True, dropout=0.5)))
+    train = functools.partial(apply, train=True, key=jax.random.key(0))
+    args = params, extra, X.astype(np.float32)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        train(*args),
+        jax.jit(train)(*args),
+    )
 
 
 def test_no_hidden_layer_is_linear_regression():
-    model = MLP(MLPConfig.tiny(hidden=()), rngs=nnx.Rngs(0))
-    expected = X @ model.output.kernel[...] + model.output.bias[...][None]
-    np.testing.assert_allclose(model(jnp.asarray(X)), expected, rtol=1e-6)
+    model = build(MLPConfig.tiny(hidden=()))
+    kernel, bias = np.asarray(model.output.kernel[...]), np.asarray(model.output.bias[...])
+    np.testing.assert_allclose(model(X), X @ kernel + bias, rtol=1e-6)
 
 
 def test_images_are_flattened_and_other_sizes_refused():
-    model = MLP(MLPConfig.tiny(), rngs=nnx.Rngs(0))
-    x = jnp.asarray(X, jnp.float32)
+    model = build(MLPConfig.tiny())
+    x = X.astype(np.float32)
     np.testing.assert_array_equal(model(x.reshape(8, 3, 1, 2)), model(x))
     for shape in ((8, 7), (8, 6, 2), (6,)):
         with pytest.raises(ValueError, match=rf"6 values an example, got {re.escape(str(shape))}"):
-            model(jnp.ones(shape))
+            model(np.ones(shape))
 
 
 def test_features_are_the_activations_named_like_the_layers():
-    model = MLP(MLPConfig.tiny(), rngs=nnx.Rngs(0))
-    logits, features = model(jnp.asarray(X, jnp.float32), features=True)
+    model = build(MLPConfig.tiny())
+    logits, features = model(X.astype(np.float32), features=True)
     assert list(features) == ["hidden.0", "hidden.1"]
     np.testing.assert_array_equal(model.hidden[1](features["hidden.0"]), features["hidden.1"])
     np.testing.assert_array_equal(model.output(features["hidden.1"]), logits)
@@ -227,60 +244,63 @@ def test_features_are_the_activations_named_like_the_layers():
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_output_has_the_precision_of_parameters_and_input(dtype, rtol):
-    apply, params, extra = pure(MLP(MLPConfig.tiny(), rngs=nnx.Rngs(0)))
+    apply, params, extra = pure(build(MLPConfig.tiny()))
     layers = [(np.float64(p["kernel"]), np.float64(p["bias"])) for p in layers_of(params)]
     h = X
     for w, b in layers[:-1]:
         h = np.maximum(h @ w + b, 0)
-    out, _ = apply(as_dtype(params, dtype), extra, jnp.asarray(X, dtype))
+    out, _ = jax.jit(apply)(as_dtype(params, dtype), extra, X.astype(dtype))
     assert out.dtype == dtype
     np.testing.assert_allclose(out, h @ layers[-1][0] + layers[-1][1], rtol=rtol, atol=rtol)
 
 
 def test_bfloat16_computes_in_it_and_keeps_parameters_in_float32():
-    exact = MLP(MLPConfig.tiny(), rngs=nnx.Rngs(0))
-    model = MLP(MLPConfig.tiny(dtype=jnp.bfloat16), rngs=nnx.Rngs(0))
-    x = jnp.asarray(X, jnp.float32)
-    assert model(x).dtype == jnp.bfloat16
+    exact = build(MLPConfig.tiny())
+    model = build(MLPConfig.tiny(dtype=jnp.bfloat16))
+    x = X.astype(np.float32)
+    out = nnx.jit(model)(x)
+    assert out.dtype == jnp.bfloat16
     assert {p.dtype for p in jax.tree.leaves(nnx.state(model, nnx.Param))} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(model(x).astype(float), exact(x), atol=0.05)
+    np.testing.assert_allclose(out.astype(float), nnx.jit(exact)(x), atol=0.05)
 
 
 def test_an_ensemble_by_vmap_is_its_members():
     config = MLPConfig.tiny()
-    apply, _, extra = pure(MLP(config, rngs=nnx.Rngs(0)))
+    apply, params, extra = pure(build(config))
+    x = X.astype(np.float32)
 
-    x = jnp.asarray(X, jnp.float32)
+    def init(seed):
+        model = MLP(config, rngs=nnx.Rngs(jax.random.key(seed)))
+        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
-    def member(key):
-        params = nnx.to_pure_dict(nnx.state(MLP(config, rngs=nnx.Rngs(key)), nnx.Param))
-        return apply(params, extra, x)[0]
-
-    keys = jax.random.split(jax.random.key(3), 3)
-    together, alone = jax.jit(jax.vmap(member))(keys), jax.jit(member)
-    for key, out in zip(keys, together, strict=True):
-        np.testing.assert_allclose(out, alone(key), rtol=1e-5, atol=1e-6)
+    members = jax.tree.map(np.asarray, jax.jit(jax.vmap(init))(np.arange(3)))
+    together = np.asarray(jax.jit(jax.vmap(lambda p: apply(p, extra, x)[0]))(members))
+    alone = jax.jit(lambda p: apply(p, extra, x)[0])
+    np.testing.assert_allclose(together[0], alone(params), rtol=1e-4, atol=1e-6)
+    for i in (1, 2):
+        expected = alone(jax.tree.map(lambda a, i=i: a[i], members))
+        np.testing.assert_allclose(together[i], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_it_trains_as_a_plain_nnx_module():
-    model = MLP(MLPConfig.tiny(), rngs=nnx.Rngs(0))
-    x = jnp.asarray(X, jnp.float32)
+    model = build(MLPConfig.tiny())
+    x = X.astype(np.float32)
 
     def loss(model):
         return losses.softmax_cross_entropy(model(x), Y).mean()
 
-    before, gradient = nnx.value_and_grad(loss)(model)
+    before, gradient = nnx.jit(nnx.value_and_grad(loss))(model)
     nnx.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(model, nnx.Param), gradient))
-    squared = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient))
-    assert float(before - loss(model)) == pytest.approx(0.1 * float(squared), rel=0.2)
+    squared = sum(np.square(g).sum() for g in jax.tree.leaves(gradient))
+    assert float(before - loss(model)) == pytest.approx(0.1 * squared, rel=0.2)
 
 
 def test_dropout_is_drawn_anew_at_every_layer():
     config = MLPConfig(6, (6, 6), 3, dropout=0.5, input_dropout=0.5, unit=dense(lambda x: x))
-    model = MLP(config, rngs=nnx.Rngs(0))
+    model = build(config)
     for layer in (*(h.affine for h in model.hidden), model.output):
-        layer.kernel[...] = jnp.eye(*layer.kernel.shape, dtype=jnp.float32)
-    logits, seen = model(jnp.ones((64, 6)), rngs=nnx.Rngs(0), features=True)
+        layer.kernel[...] = np.eye(*layer.kernel.shape, dtype=np.float32)
+    logits, seen = model(np.ones((64, 6), np.float32), rngs=nnx.Rngs(0), features=True)
     at_input = np.asarray(seen["hidden.0"]) > 0
     kept = np.asarray(seen["hidden.1"])[at_input] > 0  # what the second mask does to the survivors
     assert 0.4 < kept.mean() < 0.6
@@ -288,30 +308,31 @@ def test_dropout_is_drawn_anew_at_every_layer():
 
 
 def test_dropout_of_a_model_is_a_function_of_each_example_and_its_key():
-    apply, params, extra = pure(MLP(MLPConfig.tiny(dropout=0.5), rngs=nnx.Rngs(0)))
-    keys, x = jax.random.split(jax.random.key(1), 8), jnp.asarray(X, jnp.float32)
+    apply, params, extra = pure(build(MLPConfig.tiny(dropout=0.5)))
+    x, seeds = X.astype(np.float32), np.arange(8)
 
     @jax.jit
-    def run(x, keys):
+    def run(x, seeds):
+        keys = jax.vmap(jax.random.key)(seeds)
         return apply(params, extra, x, key=keys, train=True)[0]
 
-    whole, order = run(x, keys), jnp.array([5, 0, 7, 2, 1, 6, 3, 4])
-    np.testing.assert_allclose(run(x[order], keys[order]), whole[order], rtol=1e-6)
-    quarters = jax.vmap(run)(x.reshape(4, 2, 6), keys.reshape(4, 2))
-    np.testing.assert_allclose(quarters.reshape(8, 3), whole, rtol=1e-6)
-    assert jnp.abs(whole - run(x, jax.random.split(jax.random.key(2), 8))).max() > 0.01
+    whole, order = np.asarray(run(x, seeds)), np.array([5, 0, 7, 2, 1, 6, 3, 4])
+    np.testing.assert_allclose(run(x[order], seeds[order]), whole[order], rtol=1e-4)
+    for part in np.split(np.arange(8), 4):
+        np.testing.assert_allclose(run(x[part], seeds[part]), whole[part], rtol=1e-4)
+    assert np.abs(whole - run(x, seeds + 8)).max() > 0.01
 
 
 def test_he_initialisation_keeps_the_signal_through_many_rectifiers():
-    x = jnp.asarray(RNG.normal(size=(16, 200)), jnp.float32)
+    x = RNG.normal(size=(16, 200)).astype(np.float32)
 
-    def last_mean_square(kernel_init):
-        config = MLPConfig(200, (200,) * 20, 1, kernel_init=kernel_init)
+    def last_mean_square(**options):
+        config = MLPConfig(200, (200,) * 10, 1, **options)
         _, features = MLP(config, rngs=nnx.Rngs(0))(x, features=True)
-        return float(jnp.square(features["hidden.19"]).mean())
+        return np.square(features["hidden.9"]).mean()
 
-    assert 0.3 < last_mean_square(MLPConfig.kernel_init) < 3
-    assert last_mean_square(initializers.lecun_normal()) < 1e-5  # about 2^-20
+    assert 0.3 < last_mean_square() < 3
+    assert last_mean_square(kernel_init=initializers.lecun_normal()) < 3 / 2**10
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,9 @@ def test_bad_tables_are_refused_in_a_line_that_names_the_file(name, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "table.csv"
     path.write_bytes(TABLES[name])
-    error = complaint("tabular", ["--csv", str(path), "--target", "y", "--quiet"], monkeypatch, capfd)
+    error = complaint(
+        "tabular", ["--csv", str(path), "--target", "y", "--quiet"], monkeypatch, capfd
+    )
     assert "table.csv" in error or "set of" in error or "share of" in error
     assert path.read_bytes() == TABLES[name]
 

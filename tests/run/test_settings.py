@@ -22,6 +22,12 @@ from fdl.run.rules import DropRate, NonNegativeFloat, PositiveFloat, PositiveInt
 from fdl.run.settings import Settings, cli, parse
 
 ROOT = Path(__file__).parents[2]
+# Starts a process in a tenth of the time: without the facade of the package, which imports jax.
+WITHOUT_FACADE = """\
+import sys, types
+sys.modules["fdl.run"] = types.ModuleType("fdl.run")
+sys.modules["fdl.run"].__path__ = ["fdl/run"]
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +98,6 @@ BAD = {
     "--devices two": "--devices takes {None}|INT, got 'two'",
     "--devices 4 --parallel none": "--parallel none uses one device",
     "--log-every 0": "--log-every must be > 0",
-    "--resume": "--resume needs --out",
     "--force --out a": "--force needs --resume",
     "--out=": "--out must be non-empty",
     "--batch 9999": "--batch must be <= 10 * --steps, got 9999",
@@ -114,7 +119,7 @@ def test_bad_options_end_with_code_2_and_one_line_that_names_the_flag(options, c
 def test_a_whole_process_with_a_bad_flag_or_help_says_no_more_than_that(tmp_path):
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
-        "from dataclasses import dataclass\n"
+        WITHOUT_FACADE + "from dataclasses import dataclass\n"
         "from fdl.run.settings import Settings, cli\n"
         "@dataclass(frozen=True)\n"
         "class Config(Settings):\n"
@@ -276,8 +281,7 @@ def test_only_the_first_process_prints(capsys, monkeypatch):
 def test_a_reader_that_has_gone_is_no_error(tmp_path):
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
-        "import sys, time\n"
-        "from fdl.run.settings import Settings, cli\n"
+        WITHOUT_FACADE + "from fdl.run.settings import Settings, cli\n"
         "sys.stdin.read()\n"
         "cli(lambda settings: {'loss': 1.0}, Settings)\n"
     )

@@ -1,13 +1,8 @@
-import json
 import os
 import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -18,7 +13,6 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fdl.errors import CheckpointError, DiskError, InputError, NonFiniteError
-from fdl.run.log import read
 from fdl.train import storage
 from fdl.train.checkpoint import Checkpoints
 from fdl.train.manifest import DTYPES
@@ -524,116 +518,6 @@ def test_saving_leaks_no_files_and_no_threads(tmp_path: Path) -> None:
             checkpoints.latest(TEMPLATE)
         counts.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
     assert counts[1] == counts[-1]
-
-
-# Kills
-
-
-class Runs:
-    """Runs of killed_run.py, one at a time."""
-
-    def __init__(self, errors: Path) -> None:
-        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-        self.errors = errors
-        self.server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("killed_run.py"))],
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors.open("w"),
-            text=True,
-        )
-        self.first_word = self.line()
-
-    def line(self) -> str:
-        return self.server.stdout.readline().strip()
-
-    def start(self, folder: Path, steps: int, *, hang: int | None = None) -> int:
-        order = json.dumps({"folder": str(folder), "steps": steps, "hang": hang})
-        self.server.stdin.write(order + "\n")
-        self.server.stdin.flush()
-        words = {self.line(), self.line()}  # in either order
-        assert "ready" in words, self.errors.read_text()
-        (process,) = words - {"ready"}
-        return int(process)
-
-    def finish(self, folder: Path, steps: int) -> None:
-        self.start(folder, steps)
-        assert (self.line(), self.errors.read_text()) == ("0", "")
-
-    def stop(self, process: int, number: int) -> int:
-        os.kill(process, number)
-        return int(self.line())
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    runs = Runs(tmp_path_factory.mktemp("runs") / "errors")
-    yield runs
-    runs.server.communicate()
-
-
-def test_orbax_is_loaded_only_when_there_is_work_for_it(runs: Runs) -> None:
-    assert runs.first_word == "lazy"
-
-
-def outcome(folder: Path) -> tuple:
-    template = {
-        "w": np.zeros((64, 32), np.float32),
-        "velocity": np.zeros((64, 32), np.float32),
-        "step": np.int32(0),
-        "key": jax.random.key(0),
-    }
-    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        found = checkpoints.latest(template)
-    assert found.rejected == []
-    return found.step, bits(found.tree), (folder / "metrics.jsonl").read_bytes()
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_bit_for_bit_like_one_never_stopped(
-    runs: Runs, tmp_path: Path, kills: int
-) -> None:
-    steps = 40 * kills
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    runs.finish(whole, steps)
-    rng = random.Random(kills)
-    reached, unfinished = [], 0
-    for _ in range(kills):
-        process = runs.start(killed, steps)
-        time.sleep(rng.uniform(0.0, 0.8))
-        assert runs.stop(process, signal.SIGKILL) == -signal.SIGKILL
-        unfinished += any("orbax-checkpoint-tmp" in n for n in names(killed / "checkpoints"))
-        reached.append(len(read(killed / "metrics.jsonl")))
-    runs.finish(killed, steps)
-    assert outcome(killed) == outcome(whole)
-    print(f"{kills} kills after steps {reached}, {unfinished} of them inside a save")
-
-
-def test_a_kill_inside_a_save_leaves_the_checkpoint_before(runs: Runs, tmp_path: Path) -> None:
-    runs.finish(tmp_path / "whole", 20)
-    process = runs.start(tmp_path / "run", 20, hang=15)
-    assert runs.line() == "hanging"
-    runs.stop(process, signal.SIGKILL)
-    folder = tmp_path / "run/checkpoints"
-    assert any(name.startswith("15.orbax-checkpoint-tmp") for name in names(folder))
-    assert outcome(tmp_path / "run")[0] == 10
-    runs.finish(tmp_path / "run", 20)
-    assert names(folder) == ["15", "20"]
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-
-
-def test_a_terminated_run_saves_the_step_it_is_at(runs: Runs, tmp_path: Path) -> None:
-    runs.finish(tmp_path / "whole", 60)
-    process = runs.start(tmp_path / "stopped", 60)
-    time.sleep(0.1)
-    began = time.monotonic()
-    assert runs.stop(process, signal.SIGTERM) == 75
-    assert time.monotonic() - began < 10
-    step, _, log = outcome(tmp_path / "stopped")
-    assert 0 < step < 60 and len(log.splitlines()) == step
-    runs.finish(tmp_path / "stopped", 60)
-    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 
 
 def test_a_save_that_was_cut_off_is_told_once(copy: Path) -> None:
