@@ -23,7 +23,6 @@ __all__ = [
     "regularizers",
     "run",
     "train",
-    "tree",
     "types",
 ]
 

@@ -43,7 +43,7 @@ def optimizer(
       >>> optimizer("sdg", default=0.1)
       Traceback (most recent call last):
       ...
-      fdl.errors.InputError: --optimizer must name one of optax, got 'sdg'; near: sgd, ...
+      fdl.errors.InputError: --optimizer must name one of optax, got 'sdg'; near: sgd
     """
     known = factories()
     if name not in known:
