@@ -152,7 +152,7 @@ class _ManyKeys(nnx.RngStream):
 def _streams(key: Array) -> nnx.Rngs:
     rngs = nnx.Rngs(key)
     if key.ndim:
-        rngs.default = _ManyKeys(key, tag="default")
+        setattr(rngs, "default", _ManyKeys(key, tag="default"))  # noqa: B010
     return rngs
 
 

@@ -9,9 +9,9 @@ Stdout is that of process 0. Everything else goes to stderr, each line after the
 process, "[1] "; the folder of --logs has one file per process.
 
 One failing process ends all: the others get SIGTERM, and SIGKILL if that has not ended them after
---grace seconds. Exit code: that of the process that failed first, 128 + n for signal n; 75 if all
-were preempted and saved; 130 and 143 after Ctrl-C and SIGTERM (passed on as SIGTERM) if they did
-not save. A second Ctrl-C kills at once.
+--grace seconds. Ctrl-C and SIGTERM are passed on as SIGTERM; there is three times as long to save,
+and a second Ctrl-C kills at once. Exit code: that of the process that failed first, 128 + n for
+signal n; 75 if all were preempted and saved; 130 and 143 after Ctrl-C and SIGTERM if they did not.
 """
 
 import argparse
@@ -36,6 +36,7 @@ PREEMPTED = 75  # exit code of a process that was asked to stop and has saved
 LINES = 30  # of the failing process's output that are repeated at the end
 SETTLE = 0.5  # seconds in which failures count as simultaneous
 POLL = 0.02  # seconds
+SAVING = 3  # times the grace, for processes that were asked to stop and save first
 # Gloo, which carries the collectives of CPUs, prints these words from several threads at once.
 GLOO = re.compile(
     r"(\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected|peer ranks"
@@ -262,7 +263,7 @@ def wait(
             settled = now + SETTLE
             output.only = failed[0].index  # what the others say now is mostly about losing it
         if interrupts.count and deadline == float("inf"):
-            deadline = now + grace
+            deadline = now + SAVING * grace
             send(running, signal.SIGTERM)
         if now >= settled and deadline == float("inf"):
             deadline = now + grace

@@ -98,10 +98,11 @@ def test_same_call_under_transformations() -> None:
     apply, params, extra = pure(Net(nnx.Rngs(0)))
     key, x = jax.random.key(2), inputs()
 
-    def loss(params: Tree) -> jax.Array:
+    def eager(params: Tree) -> jax.Array:
         return jnp.square(apply(params, extra, x, key=key, train=True)[0]).sum()
 
-    assert_same(jax.jit(loss)(params), loss(params), rtol=1e-5)
+    loss = jax.jit(eager)
+    assert_same(loss(params), eager(params), rtol=1e-5)
     direction = jax.tree.map(jnp.ones_like, params)
     h = 1e-2
     ahead, behind = (loss(jax.tree.map(lambda p, s=s: p + s, params)) for s in (h, -h))
@@ -118,11 +119,13 @@ def test_ensemble_by_vmap_is_each_member() -> None:
         jax.tree.map(lambda *a: jnp.stack(a), *[m[i] for m in members]) for i in (1, 2)
     )
     keys = jax.random.split(jax.random.key(0), 3)
-    outs, news = jax.vmap(lambda p, e, k: apply(p, e, inputs(), key=k, train=True))(
-        params, extra, keys
-    )
+
+    def one(params: Tree, extra: Tree, key: jax.Array) -> tuple[jax.Array, Tree]:
+        return apply(params, extra, inputs(), key=key, train=True)
+
+    outs, news = jax.jit(jax.vmap(one))(params, extra, keys)
     for i, (_, p, e) in enumerate(members):
-        out, new = apply(p, e, inputs(), key=keys[i], train=True)
+        out, new = jax.jit(one)(p, e, keys[i])
         np.testing.assert_allclose(outs[i], out, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(news["norm"]["var"][i], new["norm"]["var"], rtol=1e-5)
 

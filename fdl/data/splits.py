@@ -11,8 +11,8 @@ from fdl.errors import InputError
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # named arrays, each with the examples along axis 0
 
-# From here on are streams of the seed that no epoch of `fdl.data.batches` reaches: one for each size,
-# so that a second cut with the same seed does not repeat the pattern of the first.
+# From here on are streams of the seed that no epoch of `fdl.data.batches` reaches: one for each
+# size, so that a second cut with the same seed does not repeat the pattern of the first.
 _HOLDOUT_STREAM = 2**63
 
 

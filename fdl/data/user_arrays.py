@@ -37,6 +37,7 @@ def load_npz(
 
     Example:
       >>> import tempfile
+      >>> import numpy as np
       >>> path = os.path.join(tempfile.mkdtemp(), "set.npz")
       >>> np.savez(path, x=np.ones((4, 2)), y=np.array([0, 1, 0, 1]))
       >>> load_npz(path).train["y"].tolist()
@@ -66,6 +67,7 @@ def load_npy_folder(
 
     Example:
       >>> import tempfile
+      >>> import numpy as np
       >>> folder = tempfile.mkdtemp()
       >>> np.save(os.path.join(folder, "x.npy"), np.ones((4, 2)))
       >>> np.save(os.path.join(folder, "y.npy"), np.array([0, 1, 0, 1]))

@@ -1,5 +1,7 @@
 """One run of a recipe: command line, folder, devices, signals, records. Only recipes import it."""
 
+from fdl.run.execute import execute as execute
+from fdl.run.execute import launch as launch
 from fdl.run.folder import write_config as write_config
 from fdl.run.optimizers import optimizer as optimizer
 from fdl.run.rules import DropRate as DropRate
@@ -10,8 +12,6 @@ from fdl.run.rules import OpenFraction as OpenFraction
 from fdl.run.rules import PositiveFloat as PositiveFloat
 from fdl.run.rules import PositiveInt as PositiveInt
 from fdl.run.session import Session as Session
-from fdl.run.session import execute as execute
-from fdl.run.session import launch as launch
 from fdl.run.settings import Settings as Settings
 
 __all__ = [

@@ -4,6 +4,7 @@ JAX is imported inside the functions: a wrong flag must be refused before the se
 """
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
@@ -94,7 +95,8 @@ def _set_devices(devices: int | None) -> None:
     if devices is not None:
         if devices <= 0:
             raise InputError(f"devices must be > 0, got {devices}")
-        jax.config.update("jax_num_cpu_devices", devices)
+        with contextlib.suppress(RuntimeError):  # too late: then `fdl.train.lift` counts them
+            jax.config.update("jax_num_cpu_devices", devices)
     # XLA sizes its CPU thread pool from NPROC; with fewer threads than devices that wait for each
     # other, jax 0.10 dead-locks and aborts after 40 s.
     threads = max(8, 2 * (devices or 1), number(os.environ, "NPROC"))

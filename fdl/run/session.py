@@ -3,35 +3,30 @@
 import contextlib
 import dataclasses
 import hashlib
-import inspect
 import math
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 
-from fdl import plots
 from fdl.errors import InputError, NonFiniteError, Preempted
 from fdl.run import agreement, processes, report
 from fdl.run.folder import (
     CHECKPOINTS,
     CONFIG,
     config_changes,
-    lock,
-    open_folder,
     read_config,
     write_config,
 )
 from fdl.run.log import MetricsLog
 from fdl.run.profile import profile
 from fdl.run.progress import Progress
-from fdl.run.rules import validate
-from fdl.run.settings import Settings, cli
+from fdl.run.settings import Settings
 from fdl.run.signals import StopRequest
 from fdl.run.summary import summary
 from fdl.run.tensorboard import TensorBoard
@@ -55,8 +50,8 @@ CURVES = "curves.png"
 class Session:
     """What a recipe's loop needs from the world around it.
 
-    Made by `execute`. The loop asks `steps` for numbers, hands `log` the metrics of each step, and
-    `checkpoint` a way to get the state; nothing here trains.
+    Made by `fdl.run.execute`. The loop asks `steps` for numbers, hands `log` the metrics of each
+    step, and `checkpoint` a way to get the state; nothing here trains.
 
     Attributes:
       folder: the run folder, shared by all processes.
@@ -227,7 +222,7 @@ class Session:
             stack.callback(self._checkpoints.close)
             if self._board is not None:
                 stack.callback(self._board.close)
-            if isinstance(error, Exception) and self._done:
+            if isinstance(error, Exception) and self._done and self._log is not None:
                 with contextlib.suppress(OSError):
                     self._report(f"stopped: {error}", {})
 
@@ -266,6 +261,8 @@ class Session:
             print(f"note: {line}", file=sys.stderr, flush=True)
 
     def _report(self, outcome: str, figures: Mapping[str, float]) -> None:
+        from fdl import plots  # matplotlib takes a second, which a run should not begin with
+
         assert self._log is not None
         records = self._log.read()
         if records:
@@ -342,77 +339,3 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
-
-
-Main = Callable[[Any, Session], Mapping[str, float]]
-
-
-def execute(main: Main, settings: Settings) -> dict[str, float]:
-    """Run a recipe with settings from Python: what the command line does, without its exit codes.
-
-    Args:
-      main: `main(settings, session) -> final figures`, of a recipe.
-      settings: its settings.
-
-    Returns:
-      The final figures.
-
-    Raises:
-      InputError, NonFiniteError, CheckpointError, LockedError, DiskError, Preempted: as they say.
-    """
-    recipe = Path(inspect.getfile(main)).stem
-    title = (inspect.getmodule(main).__doc__ or recipe).strip().splitlines()[0].rstrip(".")
-    processes.start(devices=settings.devices)
-    try:
-        with _open(settings, recipe, title) as session:
-            figures = dict(main(settings, session))
-            session.finish(figures)
-    except Preempted:
-        processes.end()  # all processes have saved the same step, and part in peace
-        raise
-    except BaseException as error:
-        if processes.count() > 1:
-            processes.fail(error, settings)
-        raise
-    processes.end()
-    return figures
-
-
-def launch(main: Main, config: type[Settings]) -> NoReturn:
-    """Run a recipe from the command line; the last line of a recipe's file.
-
-    Flags become settings, the final figures one line of JSON on standard output, and what goes
-    wrong one line on standard error and an exit code (`fdl.run.exits`).
-
-    Args:
-      main: `main(settings, session) -> final figures`.
-      config: dataclass of the settings.
-    """
-    cli(lambda settings: execute(main, settings), config, inspect.getmodule(main).__doc__)
-
-
-@contextlib.contextmanager
-def _open(settings: Settings, recipe: str, title: str) -> Iterator[Session]:
-    validate(settings)
-    with contextlib.ExitStack() as stack:
-        folder = _folder(settings, recipe)
-        if processes.is_main():
-            stack.enter_context(lock(folder))
-        session = Session(settings, folder, stack, title)
-        try:
-            yield session
-        except BaseException as error:
-            session.close(error)
-            raise
-        session.close(None)
-
-
-def _folder(settings: Settings, recipe: str) -> Path:
-    """Let process 0 choose the run folder; the others take the same."""
-    if processes.is_main():
-        folder = open_folder(settings.out, recipe, resume=settings.resume)
-    if settings.out is not None:
-        agreement.broadcast_int(0)  # wait until it is there
-        return Path(settings.out).absolute()
-    number = agreement.broadcast_int(int(folder.name) if processes.is_main() else 0)
-    return Path.cwd() / "runs" / recipe / str(number)

@@ -177,15 +177,15 @@ def _value_and_grad(
         (total, (count, extra, metrics)), grads = grad_fn(params, state.extra, parts)
     else:
 
-        def body(carry: tuple, part: PyTree) -> tuple:
+        def body(carry: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
             extra, grads = carry
             (total, (count, extra, metrics)), new = grad_fn(params, extra, part)
             return (extra, jax.tree.map(jnp.add, grads, new)), (total, count, metrics)
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        carry, stacked = jax.lax.scan(body, (state.extra, zeros), parts)
+        carry, each = jax.lax.scan(body, (state.extra, zeros), parts)
         extra, grads = carry
-        total, count, metrics = stacked
+        total, count, metrics = each
         total, count, metrics = total.sum(), count.sum(), metric.over_steps(metrics)
     (grads,) = pull(jax.tree.map(lambda g: g / count.astype(g.dtype), grads))
     return total / count, grads, extra, metrics
@@ -208,7 +208,7 @@ def _value_fn(
             return total / count
 
         @jax.checkpoint  # keep no activations of the parts: that is why the batch was split
-        def body(carry: tuple, part: PyTree) -> tuple:
+        def body(carry: PyTree, part: PyTree) -> tuple[PyTree, None]:
             carried, total, count = carry
             new_total, (new_count, carried, _) = part_loss(params, carried, part)
             return (carried, total + new_total, count + new_count), None

@@ -106,7 +106,7 @@ def test_random_affine_under_vmap_is_the_one_image_function(fixture):
 
 
 def test_random_affine_of_no_range_changes_nothing(fixture):
-    got = random_affine(jax.random.key(0), fixture["image"])
+    got = jax.jit(random_affine)(jax.random.key(0), fixture["image"])
     np.testing.assert_array_equal(got, fixture["image"])
 
 
@@ -165,6 +165,15 @@ def test_random_affine_shear_moves_rows_across_and_leaves_heights():
     assert np.abs(slope).max() < 0.51
     np.testing.assert_allclose((slope**2).mean(), 0.25 / 3, rtol=0.2)
     np.testing.assert_allclose(covariance[:, 0, 0], 9, rtol=0.03)
+
+
+@pytest.mark.parametrize("tilt", [{"shear": 0.3}, {"rotate": 15.0}])
+def test_random_affine_draws_its_numbers_independently(tilt):
+    centre, covariance = draw(scale=0.2, translate=2.0, **tilt)
+    slope = covariance[:, 0, 1] / covariance[:, 0, 0]
+    size = np.log(np.linalg.det(np.asarray(covariance)))
+    correlation = np.corrcoef(np.stack([slope, size, *np.asarray(centre).T]))
+    assert np.abs(correlation - np.eye(4)).max() < 4 / np.sqrt(400)
 
 
 def test_augmentation_refuses_bad_arguments():

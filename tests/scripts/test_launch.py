@@ -220,6 +220,24 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path):
     assert time.monotonic() - begin < 5
 
 
+def test_saving_may_take_three_times_the_grace(tmp_path):
+    save = SAVE.replace("    print", "    time.sleep(1.5)\n    print")
+    process = start(tmp_path, save + WAIT, "--grace", "1")
+    read_until(process.stderr, "ready")
+    read_until(process.stderr, "ready")
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 75
+    process = start(
+        tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT, "--grace", "0.2"
+    )
+    read_until(process.stderr, "ready")
+    read_until(process.stderr, "ready")
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 143
+    assert 0.6 <= time.monotonic() - begin < 10
+
+
 def test_processes_that_were_all_preempted_need_no_signal(tmp_path):
     text = (
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"

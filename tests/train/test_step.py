@@ -183,7 +183,13 @@ def test_training_is_that_of_one_device(how: str, n: int) -> None:
 @pytest.mark.devices
 @pytest.mark.parametrize(
     ("how", "n", "parts"),
-    [("none", 1, 2), ("none", 1, 4), ("pmap", 4, 2), ("shard_map checked", 4, 2)],
+    [
+        ("none", 1, 4),
+        ("pmap", 4, 2),
+        ("shard_map checked", 4, 2),
+        pytest.param("none", 1, 2, marks=pytest.mark.slow),
+        pytest.param("shard_map", 2, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_parts_of_a_batch_give_the_step_of_the_batch(how: str, n: int, parts: int) -> None:
     apply, params, extra = network(batch_norm=False)
@@ -208,7 +214,12 @@ def searched(how: str, n: int, parts: int) -> tuple[State, list[dict]]:
 @pytest.mark.devices
 @pytest.mark.parametrize(
     ("how", "n", "parts"),
-    [("none", 1, 2), ("pmap", 4, 1), ("shard_map checked", 2, 4)],
+    [
+        ("none", 1, 2),
+        ("shard_map checked", 2, 4),
+        pytest.param("pmap", 4, 1, marks=pytest.mark.slow),
+        pytest.param("shard_map", 8, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_line_search_sees_the_whole_batch(how: str, n: int, parts: int) -> None:
     """Every trial point is judged on the loss of all devices and parts, dropout masks fixed."""
