@@ -119,10 +119,8 @@ def softmax_cross_entropy(
     p = _distribution(z, p)
     active = None if where is None else _active(z, jnp.asarray(where, bool))
     if active is not None:
-        # examples that do not count get harmless values first: 0 * nan would reach the gradient
-        counts = active.any(-1, keepdims=True)
-        z = jnp.where(active, z, jnp.where(counts, -jnp.inf, 0))
-        p = jnp.where(counts, p, 0)
+        z = jnp.where(active, z, -jnp.inf)
+        p = jnp.where(active.any(-1, keepdims=True), p, 0)  # where nothing counts p may be NaN
     if label_smoothing:
         p = smooth_labels(p, label_smoothing, convention=convention, where=active)
     log_q = jax.nn.log_softmax(z)

@@ -172,7 +172,19 @@ class RBF(nnx.Module):
 
 
 def dense(unit: Callable[[Array], Array]) -> HiddenLayer:
-    """Make layers with an elementwise unit, a function of arrays: `dense(fdl.ops.relu)`."""
+    """Make a factory of layers with an elementwise unit: unit(x W + b).
+
+    Args:
+      unit: function of arrays, such as `fdl.ops.relu`.
+
+    Returns:
+      A hidden layer factory.
+
+    Example:
+      >>> layer = dense(ops.tanh)(3, 5, affine=nnx.Linear, rngs=nnx.Rngs(0))
+      >>> layer(jnp.ones((2, 3))).shape
+      (2, 5)
+    """
 
     def layer(features_in: int, features_out: int, *, affine: Affine, rngs: nnx.Rngs) -> nnx.Module:
         return Dense(features_in, features_out, unit=unit, affine=affine, rngs=rngs)
@@ -181,7 +193,18 @@ def dense(unit: Callable[[Array], Array]) -> HiddenLayer:
 
 
 def prelu(*, alpha: float = 0.25) -> HiddenLayer:
-    """Make layers of parametric rectifiers, one alpha for each unit."""
+    """Make a factory of layers of parametric rectifiers, one alpha for each unit.
+
+    Args:
+      alpha: the starting value.
+
+    Returns:
+      A hidden layer factory.
+
+    Example:
+      >>> prelu()(3, 5, affine=nnx.Linear, rngs=nnx.Rngs(0)).unit.alpha.shape
+      (5,)
+    """
 
     def layer(features_in: int, features_out: int, *, affine: Affine, rngs: nnx.Rngs) -> nnx.Module:
         unit = PReLU(features_out, alpha=alpha)
@@ -191,7 +214,18 @@ def prelu(*, alpha: float = 0.25) -> HiddenLayer:
 
 
 def maxout(*, pieces: int = 2) -> HiddenLayer:
-    """Make maxout layers."""
+    """Make a factory of maxout layers.
+
+    Args:
+      pieces: affine maps for each unit, >= 1.
+
+    Returns:
+      A hidden layer factory.
+
+    Example:
+      >>> maxout(pieces=4)(3, 5, affine=nnx.Linear, rngs=nnx.Rngs(0)).affine.kernel.shape
+      (3, 20)
+    """
 
     def layer(features_in: int, features_out: int, *, affine: Affine, rngs: nnx.Rngs) -> nnx.Module:
         return Maxout(features_in, features_out, pieces=pieces, affine=affine, rngs=rngs)
@@ -200,7 +234,20 @@ def maxout(*, pieces: int = 2) -> HiddenLayer:
 
 
 def rbf(*, sigma: float | None = None, data: Array | None = None) -> HiddenLayer:
-    """Make radial basis function layers; they have no affine map, and `data` suits a first one."""
+    """Make a factory of radial basis function layers, which have no affine map.
+
+    Args:
+      sigma: starting width > 0; sqrt(features_in) if None.
+      data: examples to start from, shape (n, features_in): of a first layer, since no other has its
+        width.
+
+    Returns:
+      A hidden layer factory.
+
+    Example:
+      >>> rbf()(3, 5, affine=nnx.Linear, rngs=nnx.Rngs(0)).centres.shape
+      (5, 3)
+    """
 
     def layer(features_in: int, features_out: int, *, affine: Affine, rngs: nnx.Rngs) -> nnx.Module:
         del affine

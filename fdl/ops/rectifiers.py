@@ -19,6 +19,9 @@ def rectifier(x: ArrayLike, alpha: ArrayLike) -> Array:
     Returns:
       An array of x's shape.
 
+    Raises:
+      ValueError: when alpha has another shape.
+
     Example:
       >>> rectifier(jnp.array([-2.0, 0.0, 3.0]), 0.5)
       Array([-1.,  0.,  3.], dtype=float32)
@@ -90,6 +93,9 @@ def prelu(x: ArrayLike, alpha: ArrayLike) -> Array:
 
     Returns:
       An array of x's shape.
+
+    Raises:
+      ValueError: when alpha has another shape.
 
     Example:
       >>> prelu(jnp.array([[-2.0, -2.0]]), jnp.array([0.25, 0.5]))

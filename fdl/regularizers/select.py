@@ -45,6 +45,13 @@ def weights_only(path: str, leaf: Array) -> bool:
 def everything(path: str, leaf: Array) -> bool:
     """Select every parameter, such as the weight vector of a bare linear model.
 
+    Args:
+      path: names joined by points.
+      leaf: the parameter.
+
+    Returns:
+      True.
+
     Example:
       >>> everything("w", jnp.ones(3))
       True

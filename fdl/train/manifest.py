@@ -59,7 +59,7 @@ def kind(leaf: Any) -> str:
 
 
 def to_host(tree: PyTree) -> dict[str, np.ndarray]:
-    """Copy a tree of arrays to this host: named, contiguous, in native byte order.
+    """Bring a tree of arrays to this host: named, contiguous, in native byte order.
 
     Typed PRNG keys become their key data. Leaves that are spread over processes are gathered, so
     that every process has to make the call.
@@ -68,7 +68,7 @@ def to_host(tree: PyTree) -> dict[str, np.ndarray]:
       tree: device or host arrays of any shape, Python numbers.
 
     Returns:
-      Path -> array that shares no memory with `tree` (a later, donated step may overwrite that).
+      Path -> array. On a CPU it can be the memory of a device array, which a later step reuses.
 
     Raises:
       ValueError: for a leaf that is not an array of numbers.
@@ -84,7 +84,7 @@ def to_host(tree: PyTree) -> dict[str, np.ndarray]:
                 f"to_host(tree=...) must hold arrays of numbers, {name} is {kind(leaf)}"
             )
     arrays = jax.device_get({name: _whole(leaf) for name, leaf in named.items()})
-    return {name: _native(np.array(arrays[name], order="C")) for name in named}
+    return {name: _native(np.asarray(arrays[name], order="C")) for name in named}
 
 
 def _is_key(leaf: Any) -> bool:

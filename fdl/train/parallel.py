@@ -22,38 +22,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fdl import axes
 from fdl.errors import InputError
-from fdl.types import PyTree, Step
+from fdl.types import Array, PyTree, Step
 
 How = Literal["none", "pmap", "shard_map"]
 
 RUN_AHEAD = 8  # steps in flight; XLA on a CPU can abort when many more collectives are queued
 
 
-# A custom_vjp has no forward mode and its reverse-over-reverse is silently wrong; a primitive whose
-# tangent map is itself and whose transpose is the mean is right in every composition.
+# A custom_vjp has no forward mode and its reverse-over-reverse is silently wrong; a primitive that is
+# linear, the identity, with the mean as its transpose, is right in every composition.
 _shared_p = Primitive("shared")
-_shared_p.multiple_results = True  # all leaves at once: their mean is one collective, not one each
-_shared_p.def_impl(lambda *xs, axis: list(xs))
-_shared_p.def_abstract_eval(lambda *xs, axis: list(xs))
-mlir.register_lowering(_shared_p, lambda ctx, *xs, axis: list(xs))
-
-
-def _shared_jvp(primals: Sequence, tangents: Sequence, *, axis: str) -> tuple:
-    tangents = [ad.instantiate_zeros(t) for t in tangents]
-    return _shared_p.bind(*primals, axis=axis), _shared_p.bind(*tangents, axis=axis)
-
-
-def _shared_transpose(cotangents: Sequence, *xs: Any, axis: str) -> list:
-    return list(jax.lax.pmean([ad.instantiate_zeros(ct) for ct in cotangents], axis))
-
-
-def _shared_batch(xs: Sequence, dims: Sequence, *, axis: str) -> tuple:
-    return _shared_p.bind(*xs, axis=axis), dims
-
-
-ad.primitive_jvps[_shared_p] = _shared_jvp
-ad.primitive_transposes[_shared_p] = _shared_transpose
-batching.primitive_batchers[_shared_p] = _shared_batch
+_shared_p.def_impl(lambda x, *, axis: x)
+_shared_p.def_abstract_eval(lambda x, *, axis: x)
+mlir.register_lowering(_shared_p, lambda ctx, x, *, axis: [x])
+ad.deflinear2(_shared_p, lambda cotangent, x, *, axis: [jax.lax.pmean(cotangent, axis)])
+batching.defvectorized(_shared_p)
 
 
 def shared(tree: PyTree, axis: str | None = axes.DATA) -> PyTree:
@@ -78,13 +61,11 @@ def shared(tree: PyTree, axis: str | None = axes.DATA) -> PyTree:
     """
     if not axes.bound(axis):
         return tree
-    leaves, treedef = jax.tree.flatten(tree)
-    differentiable = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    if differentiable:
-        marked = _shared_p.bind(*(leaves[i] for i in differentiable), axis=axis)
-        for i, leaf in zip(differentiable, marked, strict=True):
-            leaves[i] = leaf
-    return jax.tree.unflatten(treedef, leaves)
+
+    def mark(a: Array) -> Array:
+        return _shared_p.bind(a, axis=axis) if jnp.issubdtype(a.dtype, jnp.inexact) else a
+
+    return jax.tree.map(mark, tree)
 
 
 def mean_over_devices(tree: PyTree, axis: str | None = axes.DATA) -> PyTree:

@@ -47,9 +47,10 @@ class Storage:
         logging.getLogger("absl").addFilter(self._not_from_orbax)
 
     def save(self, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-        """Start to write arrays and their manifest; `path` appears when all is complete."""
+        """Copy arrays, then write them and their manifest; `path` appears when all is complete."""
         self._under_way = path, about
         full = {name: array for name, array in arrays.items() if array.size}
+        # Host arrays are copied by Orbax before it returns, so that a next step may reuse them.
         self._checkpointer.save(path, args=self._ocp.args.PyTreeSave(full))
 
     def _complete(self) -> None:

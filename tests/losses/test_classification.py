@@ -196,6 +196,18 @@ def test_masked_examples_count_for_nothing_whatever_they_hold():
     np.testing.assert_array_equal(gradient, np.where(counts[:, None], slope, 0))
 
 
+def test_masked_examples_do_not_spoil_the_gradients_of_targets_and_weights():
+    counts = np.array([True, False, True, True, True, True])
+    z, p = Z.copy(), P.copy()
+    z[1], p[1] = np.nan, np.nan
+
+    def total(z, p, weights):
+        return softmax_cross_entropy(z, p, class_weights=weights, where=counts).sum()
+
+    for gradient in jax.jit(jax.grad(total, argnums=(0, 1, 2)))(z, p, np.ones(4)):
+        assert np.isfinite(gradient).all()
+
+
 def test_masked_elements_of_the_sigmoid_count_for_nothing_whatever_they_hold():
     counts, labels, z = P > 0.2, P.copy(), Z.copy()
     labels[~counts], z[~counts] = np.nan, np.inf

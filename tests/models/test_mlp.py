@@ -70,7 +70,8 @@ def sklearn_losses(task, output):
     They differ for regression: it reports the mean over outputs and differentiates their sum.
     """
     if task == "reg":
-        error = losses.half_squared_error(output, jnp.asarray(FIXTURE["y_reg"], output.dtype))
+        target = FIXTURE["y_reg"].reshape(output.shape).astype(output.dtype)
+        error = losses.half_squared_error(output, target)
         return error.mean(), error.sum(1).mean()
     if output.shape[1] == 1:  # two classes have one logistic output
         error = losses.sigmoid_cross_entropy(output[:, 0], FIXTURE["y"])

@@ -31,7 +31,7 @@ def test_handlers_are_as_before_afterwards() -> None:
     os.set_blocking(write, False)
     wakeup = signal.set_wakeup_fd(write)
     terminate = signal.signal(signal.SIGTERM, mine)
-    threads, files = threading.active_count(), os.listdir("/proc/self/fd")
+    threads, files = threading.active_count(), os.listdir("/dev/fd")
     try:
         interrupt = signal.getsignal(signal.SIGINT)
         with pytest.raises(KeyError), StopRequest() as stop:
@@ -42,7 +42,7 @@ def test_handlers_are_as_before_afterwards() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert caught == [signal.SIGTERM] and not stop.requested(1)
         assert threading.active_count() == threads
-        assert os.listdir("/proc/self/fd") == files
+        assert os.listdir("/dev/fd") == files
         assert signal.set_wakeup_fd(-1) == write
     finally:
         signal.set_wakeup_fd(wakeup)

@@ -4,8 +4,8 @@ A line on the standard input starts one: {"folder": text, "steps": number, "hang
 Printed are "lazy" or "loaded" (is Orbax loaded before it is needed?), then for each run its process
 number, "ready", with "hang" set "hanging" inside the save of that step, and its exit code.
 
-A run is momentum on a quadratic that moves, saved every 5 steps, its loss logged at each; it goes on
-from what is in the folder.
+A run is momentum on a quadratic that moves, saved every 5 steps, its loss logged at each; it goes
+on from what is in the folder.
 """
 
 import json

@@ -223,6 +223,7 @@ def searched(how: str, n: int, parts: int) -> tuple[State, list[dict]]:
 )
 def test_line_search_sees_the_whole_batch(how: str, n: int, parts: int) -> None:
     """Every trial point is judged on the loss of all devices and parts, dropout masks fixed."""
+    trained(*line(), how, n)  # devices that disagree would dead-lock in the search
     (one, alone), (state, history) = searched("none", 1, 1), searched(how, n, parts)
     assert_same(state.params, one.params, "params", 1e-11)
     assert_same([m["loss"] for m in history], [m["loss"] for m in alone], "loss")
@@ -266,6 +267,17 @@ def line() -> tuple[Callable, Tree, Tree]:
         return jnp.square(batch["x"] @ params["w"] - 1).mean(), (extra, {})
 
     return objective, {"w": jnp.zeros(5)}, {}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_gradients_cross_the_devices_once(parts: int) -> None:
+    """A second mean of equal values would change no number, only cost time."""
+    objective, params, extra = line()
+    tx = optax.sgd(0.1)
+    step = make_step(objective, tx, accumulate=parts)
+    state = init_state(params, extra, tx)
+    program = str(jax.make_jaxpr(step, axis_env=[("data", 4)])(state, {"x": np.ones((4, 5))}))
+    assert re.findall(r"f64\[([\d,]+)\] = psum", program) == ["5"]  # the shape of w
 
 
 @pytest.mark.devices
