@@ -303,16 +303,18 @@ def _one_line(what: str, *, disk: bool = False) -> Iterator[None]:
     except OSError as error:
         if error.errno in _USER and not disk:
             raise InputError(f"{what} cannot be used: {_reason(error)}") from error
-        raise DiskError(f"{what} cannot be written: {_reason(error)}{_room(what)}") from error
+        raise DiskError(f"{what} cannot be written: {_reason(error)}{room(what)}") from error
     except (ValueError, UnicodeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{what!r} cannot be used: {error}") from error
 
 
-def _room(path: str) -> str:
+def room(path: str) -> str:
+    """Return " (N bytes free)" on the disk of a path, nothing where that cannot be known."""
     with contextlib.suppress(OSError):
-        return f" ({shutil.disk_usage(Path(path).parent).free} bytes free)"
+        where = path if os.path.isdir(path) else os.path.dirname(path)
+        return f" ({shutil.disk_usage(where or '.').free} bytes free)"
     return ""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fdl.errors import DiskError, InputError
+from fdl.run.folder import room
 
 NONFINITE = "nonfinite"  # the field that says which values were NaN or infinite: JSON has none
 
@@ -174,4 +175,4 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DiskError(f"{path} cannot be written: {reason.lower()}") from error
+        raise DiskError(f"{path} cannot be written: {reason.lower()}{room(str(path))}") from error

@@ -90,7 +90,7 @@ class Checkpoints:
         self._read_only = read_only
         self._writes = not read_only and jax.process_index() == 0
         self._open: Storage | None = None
-        self._saved: int | None = None  # the step saved last, maybe still on its way to the disk
+        self._saved: int | None = None  # a step that may still be on its way to the disk
         self._scores: dict[int, float] = {}
         self._cut_off: list[str] = []
         if self._writes:
@@ -186,7 +186,8 @@ class Checkpoints:
     def wait(self) -> None:
         """Wait for the save under way, then delete what need not be kept."""
         if self._writes and self._open is not None:
-            with self._disk(f"saving step {self._saved}"):
+            step, self._saved = self._saved, None  # from here on the disk tells, also of a failure
+            with self._disk("deleting" if step is None else f"saving step {step}"):
                 self._open.wait()
                 self._prune()
 

@@ -29,8 +29,8 @@ How = Literal["none", "pmap", "shard_map"]
 RUN_AHEAD = 8  # steps in flight; XLA on a CPU can abort when many more collectives are queued
 
 
-# A custom_vjp has no forward mode and its reverse-over-reverse is silently wrong; a primitive that is
-# linear, the identity, with the mean as its transpose, is right in every composition.
+# A custom_vjp has no forward mode and its reverse-over-reverse is silently wrong; a primitive that
+# is linear, the identity, with the mean as its transpose, is right in every composition.
 _shared_p = Primitive("shared")
 _shared_p.def_impl(lambda x, *, axis: x)
 _shared_p.def_abstract_eval(lambda x, *, axis: x)
@@ -298,7 +298,7 @@ def _first_replica(a: Any, *, drop_axis: bool = False) -> Any:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
     # a[0] of a pmap result would start a program on all devices; the first shard is already here
     local = np.array(a.addressable_shards[0].data if isinstance(a, jax.Array) else a)
-    return local[0] if drop_axis else local
+    return np.asarray(local[0]) if drop_axis else local
 
 
 def check_replicas(tree: PyTree) -> None:

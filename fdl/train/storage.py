@@ -7,6 +7,7 @@ So the manifest is checked first and Orbax is only given what is as it was writt
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,12 @@ def check_files(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def brief(error: Exception) -> str:
-    """Cut an error down to one line; those of TensorStore fill pages."""
+    """Cut an error down to one line; those of TensorStore fill pages and end with the reason."""
+    code = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"os_error_code='(\d+)'", str(error)):
+        code = int(found[1])
+    if code:
+        return os.strerror(code).lower()
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

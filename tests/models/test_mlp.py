@@ -296,6 +296,14 @@ def test_it_trains_as_a_plain_nnx_module():
     assert float(before - loss(model)) == pytest.approx(0.1 * squared, rel=0.2)
 
 
+def test_batch_norm_sits_between_the_affine_map_and_the_unit():
+    model = build(MLPConfig.tiny(batch_norm=True))
+    _, seen = model(X.astype(np.float32), features=True)
+    z = X @ np.asarray(model.hidden[0].affine.linear.kernel[...], float)
+    standardised = (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5)
+    np.testing.assert_allclose(seen["hidden.0"], np.maximum(standardised, 0), rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_is_drawn_anew_at_every_layer():
     config = MLPConfig(6, (6, 6), 3, dropout=0.5, input_dropout=0.5, unit=dense(lambda x: x))
     model = build(config)

@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_line_and_loses_no_record(path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
     try:
-        with pytest.raises(DiskError, match="metrics.jsonl cannot be written"):
+        with pytest.raises(DiskError, match=r"metrics.jsonl cannot be written: .*\d bytes free\)$"):
             log.append(2, {"loss": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -60,6 +60,7 @@ def test_what_is_put_comes_back_and_the_callers_arrays_live_on(
     assert runner.devices == n
     placed = runner.put(state)
     back = runner.get(placed)
+    assert all(isinstance(a, np.ndarray | jax.Array) for a in jax.tree.leaves(back))
     jax.tree.map(np.testing.assert_array_equal, plain(back), before)
     assert [a.dtype for a in jax.tree.leaves(back)] == [a.dtype for a in jax.tree.leaves(state)]
     x = np.arange(24.0).reshape(8, 3)
@@ -75,6 +76,22 @@ def test_what_is_put_comes_back_and_the_callers_arrays_live_on(
     # neither what was given nor what was got shares memory with what was donated since
     jax.tree.map(np.testing.assert_array_equal, plain(state), before)
     jax.tree.map(np.testing.assert_array_equal, plain(held), kept)
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize(("how", "n", "options"), LIFTED)
+def test_host_and_devices_share_no_memory(how: Any, n: int, options: dict) -> None:
+    room = np.empty(1024 + 64, np.uint8)
+    start = -room.ctypes.data % 64  # an address that XLA on a CPU would gladly use as it is
+    mine = room[start : start + 1024].view(np.float64)
+    mine[:] = 1
+    runner = parallel.lift(add_mean, how, devices=n, **options)
+    state = runner.put({"w": mine})
+    mine[:] = 2
+    back = runner.get(state)["w"]
+    assert (back == 1).all()
+    back[:] = 3
+    assert (runner.get(state)["w"] == 1).all()
 
 
 @pytest.mark.devices
