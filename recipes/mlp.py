@@ -49,7 +49,7 @@ class Config(run.Settings):
     init: Literal[*INITIALIZERS] = "he"  # initial weights of the hidden layers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the model's arithmetic
     optimizer: str = "sgd"  # name of an optax optimizer, such as adamw, rmsprop or lbfgs
-    lr: run.PositiveFloat | None = None  # learning rate; None: the optimizer's own, or 0.05
+    lr: run.PositiveFloat | None = None  # learning rate; None: 0.05, or a line search
     momentum: run.Fraction = 0.9  # for optimizers that take it
     schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rate, over all steps
     l1: run.NonNegativeFloat = 0.0  # times sum |w| over the weights, not the biases

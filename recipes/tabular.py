@@ -7,7 +7,8 @@ The file begins with a line of column names. Columns of numbers are standardised
 one input for each category; an empty cell is filled, and marked as such. All of that is learned on
 the training part alone, and kept as preprocess.json in the run folder.
 
-Result: RESULT
+Result: test accuracy 0.960 +- 0.016 on breast cancer (mean and deviation of seeds 0 to 4, each with
+a test part of its own; the most common class .632), in 10 s on 2 CPU cores.
 """
 
 import csv

@@ -25,8 +25,8 @@ def optimizer(
     Args:
       name: of a function of optax that takes `learning_rate` and gives a transformation, as "sgd",
         "adamw" or "lbfgs".
-      learning_rate: None leaves the optimizer's own default, such as a line search.
-      default: the learning rate for optimizers that have none of their own.
+      learning_rate: None leaves it to the optimizer's line search, where it has one.
+      default: the learning rate of all others.
       schedule: from the learning rate to its schedule, such as
         `lambda lr: optax.cosine_decay_schedule(lr, steps)`; not asked where a line search
         decides, nor of the few optimizers that take a number only.
@@ -51,9 +51,9 @@ def optimizer(
         raise InputError(f"--optimizer must name one of optax, got {name!r}; near: {near}")
     parameters = inspect.signature(known[name]).parameters
     taken = {option: value for option, value in options.items() if option in parameters}
-    if learning_rate is None:
-        own = parameters["learning_rate"].default
-        learning_rate = default if own is inspect.Parameter.empty else own
+    # None to others is no step size at all, and to adadelta not even a descent
+    if learning_rate is None and "linesearch" not in parameters:
+        learning_rate = default
     if learning_rate is not None:
         fixed = parameters["learning_rate"].annotation is float  # some take no schedule
         taken["learning_rate"] = learning_rate if fixed else schedule(learning_rate)
