@@ -170,6 +170,8 @@ def test_stock_dropout_is_a_function_of_the_key(make: type[nnx.Module]) -> None:
     assert (masks[0] != masks[2]).any()  # another key
     assert (masks[0][0] != masks[0][1]).any()  # another layer, or another call
     np.testing.assert_array_equal(apply({}, {}, x, key=keys[0])[0], [x, x])
+    own = [apply({}, {}, x, train=True)[0] for _ in "ab"] if make is OwnStreams else [x, x]
+    np.testing.assert_array_equal(*own)  # without a key the same again: no stream moves on
     many = apply({}, {}, x, key=keys, train=True)[0]  # a key for each example, as the step gives
     np.testing.assert_array_equal(many, masks[0])
 
@@ -325,5 +327,7 @@ def test_low_precision_computes_low_and_returns_high() -> None:
     assert out.dtype == jnp.float32 and new["seen"].dtype == jnp.float32
     grads = jax.grad(lambda p: low(p, extra, x, index)[0].sum())(params)
     assert grads["w"].dtype == jnp.float32
+    narrow = in_precision(lambda p, e, x, **_: (x, {"seen": x}), jnp.bfloat16)
+    assert narrow(params, extra, x)[1]["seen"].dtype == jnp.float32  # as it was given
     wide, _ = in_precision(recording, jnp.bfloat16, output=jnp.float64)(params, extra, x, index)
     assert wide.dtype == jnp.float64

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import optax
 
@@ -55,8 +55,9 @@ def optimizer(
     if learning_rate is None and "linesearch" not in parameters:
         learning_rate = default
     if learning_rate is not None:
-        fixed = parameters["learning_rate"].annotation is float  # some take no schedule
-        taken["learning_rate"] = learning_rate if fixed else schedule(learning_rate)
+        kinds = [get_origin(kind) for kind in get_args(parameters["learning_rate"].annotation)]
+        scheduled = Callable in kinds  # a few optimizers take a number only
+        taken["learning_rate"] = schedule(learning_rate) if scheduled else learning_rate
     try:
         return known[name](**taken)
     except (TypeError, ValueError) as error:

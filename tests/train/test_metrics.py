@@ -56,6 +56,7 @@ def test_devices_with_unequal_weights_give_the_mean_of_all() -> None:
 
     found = jax.vmap(on_one, axis_name="data")(v.reshape(4, 6), w.reshape(4, 6))
     np.testing.assert_allclose(found["ratio"].value, [np.average(v, weights=w)] * 4, rtol=1e-13)
+    np.testing.assert_allclose(found["ratio"].count, [w.sum()] * 4, rtol=1e-13)
     np.testing.assert_allclose(found["plain"], [v.mean()] * 4, rtol=1e-13)
     mean_of_means = np.nanmean(
         [
@@ -78,6 +79,7 @@ def test_parts_and_batches_add_up_to_the_whole() -> None:
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *[p | {"plain": p["m"].total} for p in parts])
     over = metric.over_steps(stacked)
     np.testing.assert_allclose(over["m"].value, np.average(v, weights=w), rtol=1e-13)
+    np.testing.assert_allclose(over["m"].count, w.sum(), rtol=1e-13)
     np.testing.assert_allclose(over["plain"], (v * w).reshape(4, 6).sum(1).mean(), rtol=1e-13)
 
 
