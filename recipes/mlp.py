@@ -99,8 +99,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     def score(params, extra, batch):
         logits, _ = apply(params, extra, batch["x"])
         loss = losses.softmax_cross_entropy(logits, batch["y"])
-        hit = 1 - losses.zero_one(logits, batch["y"])
-        return {"loss": train.mean(loss, batch["mask"]), "accuracy": train.mean(hit, batch["mask"])}
+        each = {"loss": loss, "accuracy": 1 - losses.zero_one(logits, batch["y"])}
+        return {name: train.mean(value, batch["mask"]) for name, value in each.items()}
 
     def evaluate(model, part, prefix):
         return train.evaluate(score, *model, data.pad_batches(part, 256), prefix=prefix)
@@ -112,8 +112,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     )
 
     # Step
-    step = train.make_step(objective, tx, accumulate=cfg.accumulate, grad_norm=True)
-    runner = session.lift(step)
+    runner = session.lift(train.make_step(objective, tx, accumulate=cfg.accumulate, grad_norm=True))
     state = train.init_state(params, extra, tx, seed=cfg.seed)
     early = train.init_early_stopping((params, extra))
     state, early = session.restore((state, early), data=fit)
@@ -121,6 +120,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
 
     # Loop
     for i in session.steps():
+        if cfg.patience and train.should_stop(early, cfg.patience):
+            break
         batch = data.batch(fit, cfg.batch, seed=cfg.seed, step=i - 1, process=session.process)
         state, metrics = runner.step(state, batch)
         session.log(i, metrics)
@@ -130,8 +131,6 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
             early = train.update_early_stopping(early, scores["valid_loss"], step=i, params=model)
             session.record(i, scores)
         session.checkpoint(i, lambda: (runner.get(state), early))  # noqa: B023
-        if cfg.patience and train.should_stop(early, cfg.patience):
-            break
 
     # Result
     model = early.best_params if cfg.patience else runner.get((state.params, state.extra))

@@ -102,6 +102,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
 
     # Loop
     for i in session.steps():
+        if cfg.patience and train.should_stop(early, cfg.patience):
+            break
         batch = data.batch(fit, cfg.batch, seed=cfg.seed, step=i - 1, process=session.process)
         state, metrics = runner.step(state, batch)
         session.log(i, metrics)
@@ -111,8 +113,6 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
             early = train.update_early_stopping(early, scores["valid_loss"], step=i, params=model)
             session.record(i, scores)
         session.checkpoint(i, lambda: (runner.get(state), early))  # noqa: B023
-        if cfg.patience and train.should_stop(early, cfg.patience):
-            break
 
     # Result
     model = early.best_params if cfg.patience else runner.get((state.params, state.extra))

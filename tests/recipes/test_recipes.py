@@ -17,6 +17,7 @@ from fdl.train.storage import Storage, read_manifest
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.py"))
 SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
+SMALL = {"universal_approximation": {"widths": (2, 8)}}  # compiling six networks takes long
 
 
 def recipe(name):
@@ -25,7 +26,8 @@ def recipe(name):
 
 def execute(name, out, **changes):
     module = recipe(name)
-    return run.execute(module.main, module.Config(out=str(out), **(SHORT | changes)))
+    settings = SHORT | SMALL.get(name, {}) | changes
+    return run.execute(module.main, module.Config(out=str(out), **settings))
 
 
 def files(folder):
@@ -87,6 +89,15 @@ def test_a_run_is_not_overwritten_and_resumed_only_with_its_settings(tmp_path):
     longer = execute("mlp", tmp_path / "run", resume=True, steps=25, lr=0.3, force=True)
     assert np.isfinite(list(longer.values())).all()
     assert "changed on resume" in (tmp_path / "run/report.md").read_text()
+
+
+def test_a_run_that_stopped_early_is_not_prolonged_by_a_resume(tmp_path):
+    settings = {"patience": 1, "eval_every": 1, "steps": 300, "lr": 0.3}
+    first = execute("regression", tmp_path / "run", **settings)
+    records = (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert read(tmp_path / "run/metrics.jsonl")[-1]["step"] < 300
+    assert execute("regression", tmp_path / "run", resume=True, **settings) == first
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == records
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path):

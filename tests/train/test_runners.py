@@ -207,25 +207,28 @@ def test_a_step_without_metrics_is_bounded_too() -> None:
 
 
 UNSYNCED = """
-import numpy as np, jax
+import jax.numpy as jnp, numpy as np
 from fdl.train.parallel import lift, mean_over_devices
 
-def step(w, batch):
-    w = w + mean_over_devices(batch["x"].mean())
-    return w, {"w": w}
+def step(state, batch):
+    h = batch["x"]
+    for _ in range(4):  # slower than the host that starts it, with several collectives
+        h = mean_over_devices(jnp.tanh(h @ state["w"]))
+    return state | {"n": state["n"] + 1}, {"h": h.sum()}
 
 runner = lift(step, HOW, devices=4)
-w, batch = runner.put(np.float32(0)), {"x": np.ones((8, 3), np.float32)}
+state = runner.put({"n": np.int32(0), "w": np.full((128, 128), 1 / 128, np.float32)})
+batch = {"x": np.ones((256, 128), np.float32)}
 for _ in range(2000):
-    w, _ = runner.step(w, batch)
-assert runner.get(w) == 2000
+    state, _ = runner.step(state, batch)
+assert runner.get(state)["n"] == 2000
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 def test_two_thousand_steps_that_nobody_waits_for_end(how: str) -> None:
-    """With XLA's own number of threads, where unbounded run-ahead aborts on JAX 0.10."""
+    """With XLA's own number of threads, where JAX 0.10 aborts if nothing bounds the run-ahead."""
     env = {k: v for k, v in os.environ.items() if k != "NPROC"}
     env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
     code = UNSYNCED.replace("HOW", repr(how))
