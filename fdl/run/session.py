@@ -223,8 +223,10 @@ class Session:
             if self._board is not None:
                 stack.callback(self._board.close)
             if isinstance(error, Exception) and self._done and self._log is not None:
+                # who is asked to stop has seconds: too few for a picture, which a resume draws
+                picture = not isinstance(error, Preempted)
                 with contextlib.suppress(OSError):
-                    self._report(f"stopped: {error}", {})
+                    self._report(f"stopped: {error}", {}, picture=picture)
 
     def _read(self, step: int, metrics: Metrics) -> None:
         """Take the metrics of a step from the devices, and record them if that step is due."""
@@ -260,12 +262,12 @@ class Session:
         if processes.is_main():
             print(f"note: {line}", file=sys.stderr, flush=True)
 
-    def _report(self, outcome: str, figures: Mapping[str, float]) -> None:
-        from fdl import plots  # matplotlib takes a second, which a run should not begin with
-
+    def _report(self, outcome: str, figures: Mapping[str, float], *, picture: bool = True) -> None:
         assert self._log is not None
         records = self._log.read()
-        if records:
+        if records and picture:
+            from fdl import plots  # matplotlib takes a second, which a run should not begin with
+
             plots.curves(records, self.folder / CURVES)
         facts = report.Report(
             recipe=self._title,
@@ -278,7 +280,7 @@ class Session:
             figures=figures,
             summary=self._summary,
             best=_best(records),
-            curves=CURVES if records else None,
+            curves=CURVES if (self.folder / CURVES).exists() else None,
             warnings=self._notes,
         )
         report.write(facts, self.folder)
