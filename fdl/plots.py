@@ -33,10 +33,10 @@ def curves(records: Iterable[Mapping[str, Any]], path: str | Path, *, title: str
     drawn as the means of 1000 blocks. Equal records give equal bytes.
 
     Args:
-        records: the lines of metrics.jsonl, `{"step": n, name: value, ...}`; what is not a number
-            (null, text) is left out and NaN leaves a gap.
-        path: PNG to write, whole or not at all.
-        title: written above.
+      records: the lines of metrics.jsonl, `{"step": n, name: value, ...}`; what is not a number
+          (null, text) is left out and NaN leaves a gap.
+      path: PNG to write, whole or not at all.
+      title: written above.
     """
     _save(_draw(records, title), path)
 
@@ -52,14 +52,14 @@ def functions(
     """Draw functions of one variable into one panel; the first is drawn as the truth, in grey.
 
     Args:
-        xs: arguments, shape (n,), in any order.
-        ys: name -> values at `xs`, shape (n,).
-        path: PNG to write, whole or not at all.
-        points: x and y, each of shape (m,), of examples to mark.
-        title: written above.
+      xs: arguments, shape (n,), in any order.
+      ys: name -> values at `xs`, shape (n,).
+      path: PNG to write, whole or not at all.
+      points: x and y, each of shape (m,), of examples to mark.
+      title: written above.
 
     Raises:
-        ValueError: a function has another shape than `xs`.
+      ValueError: a function has another shape than `xs`.
     """
     _save(_graphs(np.asarray(xs), ys, points, title), path)
 

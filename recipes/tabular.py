@@ -102,7 +102,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
 
     # Loop
     for i in session.steps():
-        if cfg.patience and train.should_stop(early, cfg.patience):
+        if train.should_stop(early, cfg.patience):
             break
         batch = data.batch(fit, cfg.batch, seed=cfg.seed, step=i - 1, process=session.process)
         state, metrics = runner.step(state, batch)

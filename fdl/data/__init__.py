@@ -15,6 +15,7 @@ from fdl.data.csv_file import load_csv as load_csv
 from fdl.data.feeders import full as full
 from fdl.data.feeders import minibatches as minibatches
 from fdl.data.feeders import online as online
+from fdl.data.fingerprint import fingerprint as fingerprint
 from fdl.data.graphs import LabelledGraph as LabelledGraph
 from fdl.data.graphs import karate as karate
 from fdl.data.images import digits as digits
@@ -66,6 +67,7 @@ __all__ = [
     "check_supervised",
     "diabetes",
     "digits",
+    "fingerprint",
     "fit_standard",
     "fit_table",
     "full",

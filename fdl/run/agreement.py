@@ -16,17 +16,17 @@ def broadcast_int(value: int) -> int:
     """Return process 0's value in every process; every process must call it.
 
     Args:
-        value: in [-2**63, 2**63); that of process 0 counts.
+      value: in [-2**63, 2**63); that of process 0 counts.
 
     Returns:
-        The value of process 0.
+      The value of process 0.
 
     Raises:
-        ValueError: the value does not fit 64 bits.
+      ValueError: the value does not fit 64 bits.
 
     Example:
-        >>> broadcast_int(7)
-        7
+      >>> broadcast_int(7)
+      7
     """
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"broadcast_int(value=...) must fit 64 bits, got {value}")
@@ -41,14 +41,14 @@ def assert_same(tree: Any, what: str) -> None:
     """Go on only if all processes hold an equal tree; every process must call it.
 
     Args:
-        tree: a dataclass, or a pytree of numbers, strings, paths, None, arrays and keys.
-        what: its name, for the message.
+      tree: a dataclass, or a pytree of numbers, strings, paths, None, arrays and keys.
+      what: its name, for the message.
 
     Raises:
-        InputError: in every process, with the first leaf that differs and two of its values.
+      InputError: in every process, with the first leaf that differs and two of its values.
 
     Example:
-        >>> assert_same({"seed": 0, "name": "run"}, "settings")
+      >>> assert_same({"seed": 0, "name": "run"}, "settings")
     """
     if processes.count() == 1:
         return

@@ -27,19 +27,19 @@ def plan(environment: Mapping[str, str]) -> Plan:
     package `kubernetes` is installed). Otherwise the process is alone.
 
     Args:
-        environment: variables, as in `os.environ`.
+      environment: variables, as in `os.environ`.
 
     Returns:
-        The plan.
+      The plan.
 
     Raises:
-        InputError: a variable is missing, malformed or out of range.
+      InputError: a variable is missing, malformed or out of range.
 
     Example:
-        >>> plan({}).how
-        'single'
-        >>> plan({"FDL_COORDINATOR": "10.0.0.1:1234", "FDL_PROCESSES": "2", "FDL_PROCESS": "1"})
-        Plan(how='explicit', coordinator='10.0.0.1:1234', rank=1, size=2)
+      >>> plan({}).how
+      'single'
+      >>> plan({"FDL_COORDINATOR": "10.0.0.1:1234", "FDL_PROCESSES": "2", "FDL_PROCESS": "1"})
+      Plan(how='explicit', coordinator='10.0.0.1:1234', rank=1, size=2)
     """
     given = {name: environment[name] for name in VARIABLES if environment.get(name)}
     if not given:

@@ -34,17 +34,17 @@ def explain(error: BaseException, settings: Any = None) -> tuple[int, str | None
     """Choose the exit code of an exception and the lines to print for it.
 
     Args:
-        error: what ended the run.
-        settings: the settings, or their class: a hint names only flags that the recipe has.
+      error: what ended the run.
+      settings: the settings, or their class: a hint names only flags that the recipe has.
 
     Returns:
-        The code, and at most 3 lines, or None where only a traceback can help (code 1).
+      The code, and at most 3 lines, or None where only a traceback can help (code 1).
 
     Example:
-        >>> explain(InputError("--lr must be > 0, got -1.0"))
-        (2, 'error: --lr must be > 0, got -1.0')
-        >>> explain(MemoryError())[1]
-        'error: out of memory; try a smaller batch or a smaller model'
+      >>> explain(InputError("--lr must be > 0, got -1.0"))
+      (2, 'error: --lr must be > 0, got -1.0')
+      >>> explain(MemoryError())[1]
+      'error: out of memory; try a smaller batch or a smaller model'
     """
     for kind, code in CODES.items():
         if isinstance(error, kind):

@@ -55,18 +55,18 @@ def start(*, devices: int | None = None) -> Here:
     run of many, an exception that nobody catches ends its process at once (see `fail`).
 
     Args:
-        devices: virtual devices of this process where it computes on a CPU, > 0; None: as JAX's
-            own settings say. Other platforms ignore it.
+      devices: virtual devices of this process where it computes on a CPU, > 0; None: as JAX's
+          own settings say. Other platforms ignore it.
 
     Returns:
-        The rank of this process, and how many there are.
+      The rank of this process, and how many there are.
 
     Raises:
-        InputError: the environment contradicts itself, or the coordinator's port is taken.
+      InputError: the environment contradicts itself, or the coordinator's port is taken.
 
     Example:
-        >>> start()
-        Here(rank=0, size=1)
+      >>> start()
+      Here(rank=0, size=1)
     """
     global _here
     import jax
@@ -186,8 +186,8 @@ def index() -> int:
     """Return the index of this process, in [0, `count()`).
 
     Example:
-        >>> index()
-        0
+      >>> index()
+      0
     """
     return _here.rank
 
@@ -196,8 +196,8 @@ def count() -> int:
     """Return the number of processes in the run, >= 1.
 
     Example:
-        >>> count()
-        1
+      >>> count()
+      1
     """
     return _here.size
 
@@ -206,8 +206,8 @@ def is_main() -> bool:
     """Tell whether this is the process that prints and writes for all.
 
     Example:
-        >>> is_main()
-        True
+      >>> is_main()
+      True
     """
     return _here.rank == 0
 
@@ -216,8 +216,8 @@ def label() -> str:
     """Return what stands before the messages of this process: nothing if it is alone.
 
     Example:
-        >>> label()
-        ''
+      >>> label()
+      ''
     """
     return f"[process {_here.rank} of {_here.size}] " if _here.size > 1 else ""
 
@@ -228,7 +228,7 @@ def end() -> None:
     Waits until all have come, at most 300 s.
 
     Example:
-        >>> end()
+      >>> end()
     """
     if _here.size > 1:
         import jax
@@ -255,17 +255,17 @@ def fail(error: BaseException, settings: Any = None) -> NoReturn:
     process leaves by `SystemExit`.
 
     Args:
-        error: what went wrong; `fdl.run.exits.explain` makes an exit code and a message of it.
-        settings: the settings of the run, for the hints in the message.
+      error: what went wrong; `fdl.run.exits.explain` makes an exit code and a message of it.
+      settings: the settings of the run, for the hints in the message.
 
     Raises:
-        SystemExit: in a lone process.
+      SystemExit: in a lone process.
 
     Example:
-        >>> fail(InputError("--steps must be > 0, got 0"))
-        Traceback (most recent call last):
-            ...
-        SystemExit: 2
+      >>> fail(InputError("--steps must be > 0, got 0"))
+      Traceback (most recent call last):
+          ...
+      SystemExit: 2
     """
     code, text = explain(error, settings)
     if text is None and _lost_peer(error):

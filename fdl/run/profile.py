@@ -17,25 +17,25 @@ def profile(folder: str | Path, first: int = 10, last: int = 20) -> Iterator[Cal
     (the file `*.trace.json.gz`). A run that ends early still leaves a complete trace.
 
     Args:
-        folder: run folder.
-        first: first step to trace, >= 1.
-        last: last step to trace, >= first.
+      folder: run folder.
+      first: first step to trace, >= 1.
+      last: last step to trace, >= first.
 
     Yields:
-        A function to call after each step with what the step returned. Before the trace starts
-        and before it ends it waits for these arrays, so that the trace holds whole steps.
+      A function to call after each step with what the step returned. Before the trace starts
+      and before it ends it waits for these arrays, so that the trace holds whole steps.
 
     Raises:
-        ValueError: the range of steps is empty.
+      ValueError: the range of steps is empty.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with profile(folder, 2, 3) as done:
-        ...         for step in range(5):
-        ...             done(jax.numpy.ones(3) + step)
-        ...     len(list(Path(folder, "profile").rglob("*.xplane.pb")))
-        1
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     with profile(folder, 2, 3) as done:
+      ...         for step in range(5):
+      ...             done(jax.numpy.ones(3) + step)
+      ...     len(list(Path(folder, "profile").rglob("*.xplane.pb")))
+      1
     """
     if not 1 <= first <= last:
         raise ValueError(f"profile(first, last) must be 1 <= first <= last, got {first}, {last}")

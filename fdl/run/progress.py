@@ -22,16 +22,16 @@ class Progress:
     its own line, and leaves the cursor visible, so that even a killed run leaves a sane terminal.
 
     Args:
-        total: steps in all.
-        start: step from which this process goes on, 0 for a new run.
-        batch: examples in a step, for the rate in examples; 0 hides it.
-        quiet: print nothing at all.
-        stream: where to print, standard error when None.
+      total: steps in all.
+      start: step from which this process goes on, 0 for a new run.
+      batch: examples in a step, for the rate in examples; 0 hides it.
+      quiet: print nothing at all.
+      stream: where to print, standard error when None.
 
     Example:
-        >>> with Progress(100, quiet=True) as progress:
-        ...     for step in range(1, 101):
-        ...         progress.update(step, {"loss": 0.5})
+      >>> with Progress(100, quiet=True) as progress:
+      ...     for step in range(1, 101):
+      ...         progress.update(step, {"loss": 0.5})
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Progress:
         """Note that `step` steps are done, and draw if it is time to.
 
         Args:
-            step: steps done since the very start of the run.
-            metrics: the newest figures, host floats; None keeps the ones shown.
+          step: steps done since the very start of the run.
+          metrics: the newest figures, host floats; None keeps the ones shown.
         """
         self._step = step
         if metrics is not None:
@@ -96,10 +96,10 @@ class Progress:
         """Describe the newest state in one line of plain ASCII.
 
         Example:
-            >>> progress = Progress(200, quiet=True)
-            >>> progress.update(50, {"train_accuracy": 1.0, "train_loss": 0.25})
-            >>> progress.text()
-            'step 50/200  loss 0.25  accuracy 1'
+          >>> progress = Progress(200, quiet=True)
+          >>> progress.update(50, {"train_accuracy": 1.0, "train_loss": 0.25})
+          >>> progress.text()
+          'step 50/200  loss 0.25  accuracy 1'
         """
         shown = [f"step {self._step}/{self._total}"]
         rate = self._rate()
@@ -169,8 +169,8 @@ def _short(value: float) -> str:
     """Write a number with three or four digits and a letter for thousands.
 
     Example:
-        >>> [_short(v) for v in (0.1234, 12.34, 1234.0, 56789.0, 2.5e6)]
-        ['0.123', '12.3', '1.23k', '56.8k', '2.5M']
+      >>> [_short(v) for v in (0.1234, 12.34, 1234.0, 56789.0, 2.5e6)]
+      ['0.123', '12.3', '1.23k', '56.8k', '2.5M']
     """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
@@ -182,8 +182,8 @@ def _clock(seconds: float) -> str:
     """Write a duration as h:mm:ss, or m:ss below one hour.
 
     Example:
-        >>> _clock(3.2), _clock(75), _clock(3725)
-        ('0:03', '1:15', '1:02:05')
+      >>> _clock(3.2), _clock(75), _clock(3725)
+      ('0:03', '1:15', '1:02:05')
     """
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)

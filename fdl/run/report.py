@@ -40,10 +40,10 @@ def markdown(report: Report) -> str:
     """Write the report as plain Markdown that also reads well as text.
 
     Args:
-        report: the facts.
+      report: the facts.
 
     Returns:
-        The text of `report.md`.
+      The text of `report.md`.
     """
     run = {
         "outcome": report.outcome,
@@ -72,14 +72,14 @@ def write(report: Report, folder: str | Path) -> Path:
     """Write `report.md` into a run folder, all of it or nothing.
 
     Args:
-        report: the facts.
-        folder: an existing folder.
+      report: the facts.
+      folder: an existing folder.
 
     Returns:
-        Path of the file.
+      Path of the file.
 
     Raises:
-        DiskError: it cannot be written.
+      DiskError: it cannot be written.
     """
     path = Path(folder) / "report.md"
     draft = path.with_name("report.md.tmp")
@@ -95,8 +95,8 @@ def command() -> str:
     """Return the command line of this process, fit to be pasted into a shell.
 
     Example:
-        >>> command().startswith("python ")
-        True
+      >>> command().startswith("python ")
+      True
     """
     return shlex.join(["python", *sys.orig_argv[1:]])
 
@@ -105,8 +105,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result may depend on.
 
     Example:
-        >>> list(versions())[:3]
-        ['python', 'jax', 'jaxlib']
+      >>> list(versions())[:3]
+      ['python', 'jax', 'jaxlib']
     """
     found = {"python": f"{platform.python_version()} on {platform.system()} {platform.machine()}"}
     for package in PACKAGES:
@@ -121,8 +121,8 @@ def devices() -> str:
     """Describe all devices of the run.
 
     Example:
-        >>> devices().split()[1]
-        'x'
+      >>> devices().split()[1]
+      'x'
     """
     kinds = Counter(device.device_kind for device in jax.devices())
     text = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
@@ -134,8 +134,8 @@ def duration(seconds: float) -> str:
     """Write a wall time for people.
 
     Example:
-        >>> duration(3.14159), duration(75), duration(7384)
-        ('3.1 s', '1 min 15 s', '2 h 3 min')
+      >>> duration(3.14159), duration(75), duration(7384)
+      ('3.1 s', '1 min 15 s', '2 h 3 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

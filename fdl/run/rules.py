@@ -22,8 +22,8 @@ def between(low: float, high: float) -> Rule:
     """Make the rule `low <= value <= high`.
 
     Example:
-        >>> between(0, 0.5).text
-        'in [0, 0.5]'
+      >>> between(0, 0.5).text
+      'in [0, 0.5]'
     """
     return Rule(f"in [{low:g}, {high:g}]", lambda value: low <= value <= high)
 
@@ -57,20 +57,20 @@ def validate(settings: Any) -> None:
     contradict each other.
 
     Args:
-        settings: an instance of a dataclass, possibly with dataclasses inside.
+      settings: an instance of a dataclass, possibly with dataclasses inside.
 
     Raises:
-        InputError: one line that names the flag, the rule and the value.
+      InputError: one line that names the flag, the rule and the value.
 
     Example:
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class Config:
-        ...     lr: PositiveFloat = 0.1
-        >>> validate(Config(lr=0.3))
-        >>> validate(Config(lr=-1.0))
-        Traceback (most recent call last):
-            ...
-        fdl.errors.InputError: --lr must be > 0, got -1.0
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Config:
+      ...     lr: PositiveFloat = 0.1
+      >>> validate(Config(lr=0.3))
+      >>> validate(Config(lr=-1.0))
+      Traceback (most recent call last):
+          ...
+      fdl.errors.InputError: --lr must be > 0, got -1.0
     """
     for flag, hint, value in _walk(settings, "--"):
         _check(flag, hint, value)

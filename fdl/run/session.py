@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fdl.data import fingerprint
 from fdl.errors import InputError, NonFiniteError, Preempted
 from fdl.run import agreement, processes, report
 from fdl.run.folder import (
@@ -318,26 +318,3 @@ def _not_finite(tree: PyTree) -> str:
     ]
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     return f"; no longer finite: {', '.join(bad[:3])}{more}" if bad else ""
-
-
-def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of named arrays: their names, shapes, types and bytes.
-
-    Args:
-      arrays: such as a training set; memory-mapped ones are read once.
-
-    Returns:
-      16 hexadecimal digits.
-
-    Example:
-      >>> fingerprint({"x": np.arange(3)}) == fingerprint({"x": np.arange(3)})
-      True
-      >>> fingerprint({"x": np.arange(3)}) == fingerprint({"x": np.arange(3.0)})
-      False
-    """
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]

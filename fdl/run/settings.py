@@ -65,10 +65,10 @@ def cli(
     error; only a bug has a traceback. The codes are in `fdl.run.exits`.
 
     Args:
-        main: the recipe; receives valid settings and returns its final figures.
-        config: the dataclass of the settings; each field is a flag.
-        doc: description at the top of `--help`, the recipe's docstring.
-        argv: arguments; those of the process when None.
+      main: the recipe; receives valid settings and returns its final figures.
+      config: the dataclass of the settings; each field is a flag.
+      doc: description at the top of `--help`, the recipe's docstring.
+      argv: arguments; those of the process when None.
     """
     try:
         figures = main(parse(config, doc, argv=argv))
@@ -93,22 +93,22 @@ def parse(
     """Read settings from command-line flags.
 
     Args:
-        config: a dataclass; `hidden: tuple[int, ...]` is `--hidden 256 256`, a `bool` is
-            `--resume` and `--no-resume`, a dataclass inside is `--inner.field`.
-        doc: description for `--help`.
-        argv: arguments; those of the process when None.
+      config: a dataclass; `hidden: tuple[int, ...]` is `--hidden 256 256`, a `bool` is
+          `--resume` and `--no-resume`, a dataclass inside is `--inner.field`.
+      doc: description for `--help`.
+      argv: arguments; those of the process when None.
 
     Raises:
-        InputError: an unknown flag, a value of the wrong type or one that breaks a rule.
-        SystemExit: with code 0 after `--help`.
+      InputError: an unknown flag, a value of the wrong type or one that breaks a rule.
+      SystemExit: with code 0 after `--help`.
 
     Example:
-        >>> parse(Settings, argv=["--steps", "30"]).steps
-        30
-        >>> parse(Settings, argv=["--step", "30"])
-        Traceback (most recent call last):
-            ...
-        fdl.errors.InputError: unknown flag --step, nearest is --steps; --help shows all flags
+      >>> parse(Settings, argv=["--steps", "30"]).steps
+      30
+      >>> parse(Settings, argv=["--step", "30"])
+      Traceback (most recent call last):
+          ...
+      fdl.errors.InputError: unknown flag --step, nearest is --steps; --help shows all flags
     """
     argv = sys.argv[1:] if argv is None else argv
     said = io.StringIO()

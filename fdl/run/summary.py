@@ -20,15 +20,15 @@ def leaves(tree: Any) -> list[Leaf]:
     """List the leaves of a tree in its own order.
 
     Args:
-        tree: pytree of arrays, of `jax.ShapeDtypeStruct`s, or of Python numbers.
+      tree: pytree of arrays, of `jax.ShapeDtypeStruct`s, or of Python numbers.
 
     Returns:
-        One `Leaf` for each; its path joins the keys with dots.
+      One `Leaf` for each; its path joins the keys with dots.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> leaves({"dense": {"bias": jnp.zeros(3, jnp.bfloat16)}})
-        [Leaf(path='dense.bias', shape=(3,), dtype='bfloat16', size=3, nbytes=6)]
+      >>> import jax.numpy as jnp
+      >>> leaves({"dense": {"bias": jnp.zeros(3, jnp.bfloat16)}})
+      [Leaf(path='dense.bias', shape=(3,), dtype='bfloat16', size=3, nbytes=6)]
     """
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -44,20 +44,20 @@ def summary(params: Any, extra: Any = None) -> str:
     """Describe a model as an aligned table of plain text.
 
     Args:
-        params: pytree of the parameters.
-        extra: pytree of the other arrays of the model, such as running statistics.
+      params: pytree of the parameters.
+      extra: pytree of the other arrays of the model, such as running statistics.
 
     Returns:
-        One line for each array, then totals; no newline at the end.
+      One line for each array, then totals; no newline at the end.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> params = {"bias": jnp.zeros(3, "float32"), "kernel": jnp.zeros((2, 3), "float32")}
-        >>> print(summary(params))
-        path        shape  dtype    count  bytes
-        bias        3      float32      3     12
-        kernel      2x3    float32      6     24
-        parameters                      9     36  (36 B)
+      >>> import jax.numpy as jnp
+      >>> params = {"bias": jnp.zeros(3, "float32"), "kernel": jnp.zeros((2, 3), "float32")}
+      >>> print(summary(params))
+      path        shape  dtype    count  bytes
+      bias        3      float32      3     12
+      kernel      2x3    float32      6     24
+      parameters                      9     36  (36 B)
     """
     rows = [("path", "shape", "dtype", "count", "bytes", "")]
     for name, tree in (("parameters", params), ("other state", extra)):
@@ -84,8 +84,8 @@ def _readable(size: int) -> str:
     """Write a number of bytes with a binary unit.
 
     Example:
-        >>> _readable(36), _readable(2048), _readable(3 * 2**30)
-        ('36 B', '2.0 KiB', '3.0 GiB')
+      >>> _readable(36), _readable(2048), _readable(3 * 2**30)
+      ('36 B', '2.0 KiB', '3.0 GiB')
     """
     unit = min(int(math.log(size, 1024)), 4) if size else 0
     return f"{size / 1024**unit:.1f} {' KMGT'[unit]}iB" if unit else f"{size} B"

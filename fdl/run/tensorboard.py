@@ -25,20 +25,20 @@ class TensorBoard:
     more than twice as much, and blocks for ever once that thread has met a full disk.
 
     Args:
-        folder: where the event file goes, made if need be.
-        start: first step that this process will write; None for a new run.
+      folder: where the event file goes, made if need be.
+      start: first step that this process will write; None for a new run.
 
     Raises:
-        OSError: the folder cannot be written.
+      OSError: the folder cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     board = TensorBoard(folder)
-        ...     board.scalars(1, {"loss": 0.5})
-        ...     board.close()
-        ...     len(list(Path(folder).iterdir())) == installed()
-        True
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     board = TensorBoard(folder)
+      ...     board.scalars(1, {"loss": 0.5})
+      ...     board.close()
+      ...     len(list(Path(folder).iterdir())) == installed()
+      True
     """
 
     def __init__(self, folder: str | Path, *, start: int | None = None) -> None:
@@ -61,8 +61,8 @@ class TensorBoard:
         """Write the figures of one step; what is no finite number (NaN, None, text) is left out.
 
         Args:
-            step: the step they belong to.
-            metrics: name -> host float or int.
+          step: the step they belong to.
+          metrics: name -> host float or int.
         """
         if self._writer is None:
             return

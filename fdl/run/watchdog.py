@@ -21,16 +21,16 @@ class Watchdog:
     (a closed lid, Ctrl-Z, a suspended job) does not count.
 
     Args:
-        seconds: the longest time between two beats, > 0; None: watch nothing.
-        first: the longest time until the first beat, > 0: compiling can take long.
+      seconds: the longest time between two beats, > 0; None: watch nothing.
+      first: the longest time until the first beat, > 0: compiling can take long.
 
     Raises:
-        ValueError: a time is not > 0.
+      ValueError: a time is not > 0.
 
     Example:
-        >>> with Watchdog(600) as watchdog:
-        ...     for step in range(3):
-        ...         watchdog.beat()
+      >>> with Watchdog(600) as watchdog:
+      ...     for step in range(3):
+      ...         watchdog.beat()
     """
 
     def __init__(self, seconds: float | None = 600.0, *, first: float = 3600.0):

@@ -1,5 +1,7 @@
 """State, step, runners and metrics: one update, lifted to any number of devices."""
 
+from fdl.train.checkpoint import Checkpoints as Checkpoints
+from fdl.train.checkpoint import Restored as Restored
 from fdl.train.early_stopping import EarlyStopping as EarlyStopping
 from fdl.train.early_stopping import init_early_stopping as init_early_stopping
 from fdl.train.early_stopping import should_stop as should_stop
@@ -19,8 +21,10 @@ from fdl.train.step import example_keys as example_keys
 from fdl.train.step import make_step as make_step
 
 __all__ = [
+    "Checkpoints",
     "EarlyStopping",
     "Ratio",
+    "Restored",
     "Runner",
     "State",
     "check_replicas",

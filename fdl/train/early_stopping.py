@@ -84,21 +84,21 @@ def should_stop(state: EarlyStopping, patience: int) -> bool:
 
     Args:
       state: after the latest evaluation.
-      patience: how many are allowed, >= 1.
+      patience: how many are allowed; 0: any number, so that it is never time.
 
     Returns:
       True when it is time to stop.
 
     Raises:
-      ValueError: for a patience below 1.
+      ValueError: for a negative patience.
 
     Example:
       >>> should_stop(init_early_stopping({})._replace(bad=np.int32(3)), 3)
       True
     """
-    if patience < 1:
-        raise ValueError(f"should_stop(patience=...) must be >= 1, got {patience}")
-    return int(state.bad) >= patience
+    if patience < 0:
+        raise ValueError(f"should_stop(patience=...) must be >= 0, got {patience}")
+    return patience > 0 and int(state.bad) >= patience
 
 
 def _score(value: float) -> np.ndarray:

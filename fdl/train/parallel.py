@@ -168,8 +168,9 @@ def lift(
 
 
 def _choose(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
+    everywhere = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     if devices is None:
-        return jax.devices()
+        return everywhere
     if not isinstance(devices, int):
         return list(devices)
     if not 1 <= devices <= jax.local_device_count():
@@ -177,7 +178,7 @@ def _choose(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
             f"--devices must be from 1 to {jax.local_device_count()} here, got {devices}"
         )
     by_process: dict[int, list[jax.Device]] = {}
-    for device in jax.devices():
+    for device in everywhere:
         by_process.setdefault(device.process_index, []).append(device)
     return [d for own in by_process.values() for d in own[:devices]]
 

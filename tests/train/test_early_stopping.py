@@ -74,5 +74,9 @@ def test_rules_of_its_arguments() -> None:
     state = init_early_stopping({})
     with pytest.raises(ValueError, match=r"\(min_delta=...\) must be >= 0, got -1"):
         update_early_stopping(state, 1.0, step=1, params={}, min_delta=-1)
-    with pytest.raises(ValueError, match=r"\(patience=...\) must be >= 1, got 0"):
-        should_stop(state, 0)
+    with pytest.raises(ValueError, match=r"\(patience=...\) must be >= 0, got -1"):
+        should_stop(state, -1)
+
+
+def test_without_patience_it_never_stops() -> None:
+    assert not should_stop(init_early_stopping({})._replace(bad=np.int32(10**6)), 0)
