@@ -4,7 +4,7 @@
     scripts/run recipes/regression.py --loss absolute    # the median instead of the mean
 
 Result: root mean squared error 54.9 +- 1.1 on the test patients (mean and deviation of seeds 0 to
-4), ridge regression 56.2 +- 0.5.
+4), ridge regression 56.2 +- 0.5; in 9 s on 2 CPU cores.
 """
 
 from dataclasses import dataclass

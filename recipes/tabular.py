@@ -8,7 +8,7 @@ one input for each category; an empty cell is filled, and marked as such. All of
 the training part alone, and kept as preprocess.json in the run folder.
 
 Result: test accuracy 0.960 +- 0.016 on breast cancer (mean and deviation of seeds 0 to 4, each with
-a test part of its own; the most common class .632).
+a test part of its own; the most common class .632), in 9 s on 2 CPU cores.
 """
 
 import csv

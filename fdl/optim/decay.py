@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fdl.optim.hyperparams import require
 from fdl.types import Array, Params, PyTree
 
 
 def decoupled_l2(
     strength: float, *, mask: Callable[[Params], PyTree]
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Decay weights: u <- u + strength * w, so that w <- w - lr * (u + strength * w).
 
     `optax.add_decayed_weights` with a mask that is not forgotten. Behind the scaling by an adaptive
@@ -48,19 +49,18 @@ def decoupled_l2(
 
     Source: Loshchilov and Hutter 2019, arXiv 1711.05101; DLB 7.1.1, equation 7.5.
     """
-    if not strength >= 0:
-        raise ValueError(f"decoupled_l2(strength=...) must be >= 0, got {strength}")
-    return optax.add_decayed_weights(strength, mask=mask)
+    require("decoupled_l2(strength=...)", strength, ">= 0", lambda s: s >= 0)
+    return optax.with_extra_args_support(optax.add_decayed_weights(strength, mask=mask))
 
 
 class ProximalL1State(NamedTuple):
     """State of `proximal_l1`.
 
     Attributes:
-      step: updates done, int32 scalar.
+      count: updates done, int32 scalar.
     """
 
-    step: Array
+    count: Array  # type: ignore[assignment]
 
 
 def proximal_l1(
@@ -97,8 +97,7 @@ def proximal_l1(
 
     Source: Daubechies et al. 2004; Parikh and Boyd 2014, section 4.2; DLB 7.1.2, equation 7.23.
     """
-    if not strength >= 0:
-        raise ValueError(f"proximal_l1(strength=...) must be >= 0, got {strength}")
+    require("proximal_l1(strength=...)", strength, ">= 0", lambda s: s >= 0)
 
     def init(params: Params) -> ProximalL1State:
         del params
@@ -110,7 +109,7 @@ def proximal_l1(
         del extra
         if params is None:
             raise ValueError("proximal_l1: update(params=...) must be given")
-        rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         chosen = _broadcast(mask(params), params)
         updates = jax.tree.map(
             lambda on, u, w: _shrink(w + u, rate * strength) - w if on else u,
@@ -118,7 +117,7 @@ def proximal_l1(
             updates,
             params,
         )
-        return updates, ProximalL1State(optax.safe_increment(state.step))
+        return updates, ProximalL1State(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
