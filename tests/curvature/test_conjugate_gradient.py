@@ -14,6 +14,13 @@ Q, _ = np.linalg.qr(RNG.normal(size=(12, 12)))
 B = RNG.normal(size=12)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each test, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(1)
+
+
 def matrix(values):
     return Q * np.asarray(values) @ Q.T
 

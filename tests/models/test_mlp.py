@@ -29,6 +29,13 @@ UNITS = {
 TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-12}, "float32": {"rtol": 2e-4, "atol": 1e-5}}
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each test, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(1)
+
+
 def as_dtype(tree, dtype):
     return jax.tree.map(lambda a: np.asarray(a, dtype), tree)
 

@@ -142,8 +142,8 @@ ENTRIES = [
     Entry("scale_by_wolfe", scale_by_wolfe, SEARCH, before=DESCENT),
 ]
 
-# one of each kind: a first-order rule, a matrix, a line search; the others are tried by --slow
-QUICK = {"momentum", "bfgs", "scale_by_wolfe"}
+# one without a search and one with it; the others are tried by --slow
+QUICK = {"momentum", "bfgs"}
 
 
 def marks(entry: Entry) -> list[pytest.MarkDecorator]:

@@ -23,6 +23,13 @@ A, B = RNG.standard_normal((12, 5)), RNG.standard_normal(12)
 Q, C = A.T @ A, A.T @ B
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each test, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(1)
+
+
 def columns(projection):
     return jax.vmap(projection, 1, 1)
 

@@ -20,6 +20,13 @@ FIXTURE = np.load(Path(__file__).parents[1] / "fixtures" / "hessian" / "data.npz
 MODES = ["shift", "abs", "cholesky", "plain"]
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each test, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(1)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compile_quickly():
     jax.config.update("jax_disable_most_optimizations", True)

@@ -19,6 +19,13 @@ X = jnp.asarray(RNG.normal(size=(40, 5)))
 Y = jnp.asarray(np.eye(3)[RNG.integers(0, 3, 40)])
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same numbers in each test, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(1)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compile_quickly():
     jax.config.update("jax_disable_most_optimizations", True)

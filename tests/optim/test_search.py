@@ -18,7 +18,9 @@ SEARCHES = {
     "wolfe": scale_by_wolfe,
     "hager_zhang": scale_by_hager_zhang,
 }
-ALL = pytest.mark.parametrize("name", SEARCHES)
+ALL = pytest.mark.parametrize(
+    "name", ["wolfe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("armijo", "hager_zhang"))]
+)
 
 
 def once(f, tx, x, u, state=None):

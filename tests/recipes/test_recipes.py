@@ -16,6 +16,8 @@ from fdl.run.signals import StopRequest
 from fdl.train.storage import Storage, read_manifest
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.py"))
+# what all recipes do alike is tried with one of them, and with all by --slow
+USUALLY_MLP = [n if n == "mlp" else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
 SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
 SMALL = {"universal_approximation": {"widths": (2, 8)}}  # compiling six networks takes long
 
@@ -53,7 +55,7 @@ def test_a_recipe_leaves_figures_curves_records_and_a_report(name, tmp_path):
     assert (tmp_path / "run/curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", USUALLY_MLP)
 def test_a_stopped_and_resumed_recipe_ends_as_if_never_stopped(name, tmp_path, monkeypatch):
     whole = execute(name, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -64,7 +66,7 @@ def test_a_stopped_and_resumed_recipe_ends_as_if_never_stopped(name, tmp_path, m
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", USUALLY_MLP)
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
 def test_a_recipe_computes_the_same_on_many_devices(name, parallel, tmp_path):
     config = {"batch": 64, "steps": 10, "eval_every": 10}

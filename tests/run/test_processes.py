@@ -62,7 +62,7 @@ def start(tmp_path, text, *options, arguments=(), **environment):
     command = [sys.executable, ROOT / "scripts" / "launch.py", "--devices", "2", *options]
     return subprocess.Popen(
         [*command, "--", script, *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NPROC": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
