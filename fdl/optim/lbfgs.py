@@ -70,9 +70,9 @@ def scale_by_lbfgs(
       >>> tx = optax.chain(scale_by_lbfgs(5), optax.scale(-0.5))
       >>> hessian = jnp.array([[3.0, 1.0], [1.0, 2.0]])
       >>> x = jnp.array([1.0, 1.0])
-      >>> state = tx.init(x)
+      >>> state, update = tx.init(x), jax.jit(tx.update)
       >>> for _ in range(40):
-      ...     u, state = tx.update(hessian @ x, state, x)
+      ...     u, state = update(hessian @ x, state, x)
       ...     x = x + u
       >>> bool(jnp.allclose(x, 0, atol=1e-5))
       True

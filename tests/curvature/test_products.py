@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "fixtures" / "hessian"
 DATA = np.load(FOLDER / "data.npz")
 CONFIG = json.loads((FOLDER / "config.json").read_text())["config"]
 TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-12}, "float32": {"rtol": 2e-4, "atol": 2e-5}}
-DTYPES = ["float64", "float32"]
+DTYPES = ["float64", pytest.param("float32", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True, scope="module")

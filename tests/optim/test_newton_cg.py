@@ -224,7 +224,7 @@ def test_starts_in_parallel_go_the_ways_of_a_loop():
 # --- Hessian-free ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("probes", [0, 2])
+@pytest.mark.parametrize("probes", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_hessian_free_solves_the_damped_system(probes):
     params, f = network()
     g = jax.grad(f)(params, X, Y)
