@@ -42,13 +42,13 @@ INITIALIZERS = {
 @dataclass(frozen=True)
 class Config(run.Settings):
     steps: run.PositiveInt = 2000  # updates of the parameters
-    batch: run.PositiveInt = 64  # examples in an update, over all devices
+    batch: run.PositiveInt = 64  # examples in an update, over all devices; 1293 are all
     accumulate: run.PositiveInt = 1  # parts of a batch computed one after another, to save memory
     hidden: tuple[run.PositiveInt, ...] = (256, 256)  # widths of the hidden layers
     unit: Literal[*UNITS] = "relu"  # hidden unit
     init: Literal[*INITIALIZERS] = "he"  # initial weights of the hidden layers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the model's arithmetic
-    optimizer: str = "sgd"  # name of an optax optimizer, such as adamw, rmsprop or lbfgs
+    optimizer: str = "sgd"  # name in fdl.optim or optax; bfgs, newton_cg, ... want whole batches
     lr: run.PositiveFloat | None = None  # learning rate; None: 0.05, or a line search
     momentum: run.Fraction = 0.9  # for optimizers that take it
     schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rate, over all steps
@@ -108,7 +108,12 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     # Optimizer
     schedules = {"constant": float, "cosine": lambda lr: optax.cosine_decay_schedule(lr, cfg.steps)}
     tx = run.optimizer(
-        cfg.optimizer, cfg.lr, default=0.05, schedule=schedules[cfg.schedule], momentum=cfg.momentum
+        cfg.optimizer,
+        cfg.lr,
+        default=0.05,
+        schedule=schedules[cfg.schedule],
+        momentum=cfg.momentum,
+        params=params,
     )
 
     # Step

@@ -71,10 +71,24 @@ def test_code_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> 
             exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+def broken_links(pages: list[Path]) -> list[str]:
+    """Name the links and the pictures of pages that are not there."""
+    return [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    broken = []
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
-    assert broken == []
+    assert broken_links(PAGES) == []
+
+
+def test_a_link_or_a_picture_that_is_not_there_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](page.md) [b](https://x.y/z) ![c](no.png) [d](page.md#e) "
+        '![f](no.svg "a title") [g](no.md#h)'
+    )
+    assert broken_links([page]) == ["page.md: no.png", "page.md: no.svg", "page.md: no.md"]

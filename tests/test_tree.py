@@ -8,7 +8,7 @@ from fdl import tree
 
 RNG = np.random.default_rng(0)
 REAL = {"w": RNG.normal(size=(3, 2)), "b": (RNG.normal(size=()), np.zeros((0, 4)))}
-COMPLEX = {"z": RNG.normal(size=5) + 1j * RNG.normal(size=5), "w": RNG.normal(size=2)}
+COMPLEX = {"c": RNG.normal(size=5) + 1j * RNG.normal(size=5), "w": RNG.normal(size=2)}
 EMPTY = {"none": None, "list": []}
 
 

@@ -32,6 +32,7 @@ from fdl.data.splits import Splits as Splits
 from fdl.data.splits import split_validation as split_validation
 from fdl.data.standardize import Standard as Standard
 from fdl.data.standardize import fit_standard as fit_standard
+from fdl.data.synthetic import heteroscedastic_sine as heteroscedastic_sine
 from fdl.data.synthetic import inverse_sine as inverse_sine
 from fdl.data.synthetic import sine as sine
 from fdl.data.synthetic import spirals as spirals
@@ -71,6 +72,7 @@ __all__ = [
     "fit_standard",
     "fit_table",
     "full",
+    "heteroscedastic_sine",
     "inverse_sine",
     "iris",
     "karate",

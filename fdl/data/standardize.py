@@ -18,7 +18,10 @@ class Standard(NamedTuple):
 
     def invert(self, z: NDArray[Any]) -> NDArray[np.float64]:
         """Return mean + std * z: predictions in the units of the data."""
-        return self.mean + self.std * z
+        rank = (1,) * (z.ndim - self.std.ndim)  # JAX may be told to refuse an implicit one
+        return (
+            self.mean.reshape(rank + self.mean.shape) + self.std.reshape(rank + self.std.shape) * z
+        )
 
 
 def fit_standard(x: NDArray[Any], *, axis: int | tuple[int, ...] = 0) -> Standard:

@@ -105,6 +105,38 @@ def sine(n: int, *, noise: float = 0.1, seed: int = 0) -> Arrays:
     return {"x": x.astype(np.float32), "y": y.astype(np.float32)}
 
 
+def heteroscedastic_sine(n: int, *, noise: float = 1.0, seed: int = 0) -> Arrays:
+    """Return a sine whose noise grows with x: y = 2 sin(2 pi x) + noise (x + 1/2) e.
+
+    x is uniform in [0, 1), e standard normal. The best mean negative log-likelihood that any model
+    can reach on new points is 1/2 log(2 pi e) + log noise + E log(x + 1/2), which for noise = 1 is
+    1.3737 nats.
+
+    Args:
+      n: number of points, >= 1.
+      noise: factor of the standard deviation x + 1/2, >= 0.
+      seed: of x and noise.
+
+    Returns:
+      {"x": float32 (n, 1), "y": float32 (n, 1)}.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> arrays = heteroscedastic_sine(100, noise=0.0)
+      >>> float(abs(arrays["y"] - 2 * np.sin(2 * np.pi * arrays["x"])).max()) < 1e-6
+      True
+
+    Source: Goldberg, Williams, Bishop 1998, "Regression with input-dependent noise".
+    """
+    _check("heteroscedastic_sine", n, 1, noise)
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 1))
+    y = 2 * np.sin(2 * np.pi * x) + noise * (x + 0.5) * rng.standard_normal((n, 1))
+    return {"x": x.astype(np.float32), "y": y.astype(np.float32)}
+
+
 def inverse_sine(n: int, *, noise: float = 0.05, seed: int = 0) -> Arrays:
     """Return a task with several right answers: y from x = y + 0.3 sin(2 pi y) + noise.
 

@@ -1,5 +1,11 @@
 """Functions `(key, shape, dtype) -> array` that give parameters their first values."""
 
+from fdl.initializers.gabor import gabor as gabor
+from fdl.initializers.gram_schmidt import gram_schmidt as gram_schmidt
+from fdl.initializers.gram_schmidt import orthonormalise as orthonormalise
+from fdl.initializers.structured import gate_bias as gate_bias
+from fdl.initializers.structured import identity as identity
+from fdl.initializers.structured import sparse as sparse
 from fdl.initializers.variance import Initializer as Initializer
 from fdl.initializers.variance import constant as constant
 from fdl.initializers.variance import delta_orthogonal as delta_orthogonal
@@ -25,10 +31,14 @@ __all__ = [
     "Initializer",
     "constant",
     "delta_orthogonal",
+    "gabor",
+    "gate_bias",
     "glorot_normal",
     "glorot_uniform",
+    "gram_schmidt",
     "he_normal",
     "he_uniform",
+    "identity",
     "kaiming_normal",
     "kaiming_uniform",
     "lecun_normal",
@@ -36,6 +46,8 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "orthonormalise",
+    "sparse",
     "truncated_normal",
     "uniform",
     "variance_scaling",

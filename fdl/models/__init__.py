@@ -3,6 +3,8 @@
 from fdl.models.layers import BatchNorm as BatchNorm
 from fdl.models.layers import Dropout as Dropout
 from fdl.models.layers import bernoulli as bernoulli
+from fdl.models.lsuv import Scaled as Scaled
+from fdl.models.lsuv import lsuv as lsuv
 from fdl.models.mlp import MLP as MLP
 from fdl.models.mlp import MLPConfig as MLPConfig
 from fdl.models.streams import draw as draw
@@ -28,9 +30,11 @@ __all__ = [
     "MLPConfig",
     "Maxout",
     "PReLU",
+    "Scaled",
     "bernoulli",
     "dense",
     "draw",
+    "lsuv",
     "maxout",
     "prelu",
     "rbf",

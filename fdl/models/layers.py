@@ -1,6 +1,7 @@
 """Layers that behave differently in training and in use: dropout and batch normalisation."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,8 @@ class BatchNorm(nnx.Module):
 
     Args:
       features: size of the last axis.
+      affine: whether there are a scale and a bias, which are learned; without them y has mean 0 and
+        variance 1.
       momentum: weight of the old running average, in [0, 1); PyTorch's momentum is 1 less this.
       epsilon: added to the variance, > 0, in the squared unit of x.
       axis_name: the named axis over which the batch is spread; None is this device alone.
@@ -131,6 +134,7 @@ class BatchNorm(nnx.Module):
         self,
         features: int,
         *,
+        affine: bool = True,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         axis_name: str | None = None,
@@ -141,8 +145,8 @@ class BatchNorm(nnx.Module):
             raise ValueError(f"BatchNorm(momentum=...) must lie in [0, 1), got {momentum}")
         if not epsilon > 0:
             raise ValueError(f"BatchNorm(epsilon=...) must be > 0, got {epsilon}")
-        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.scale = nnx.data(nnx.Param(jnp.ones(features, jnp.float32)) if affine else None)
+        self.bias = nnx.data(nnx.Param(jnp.zeros(features, jnp.float32)) if affine else None)
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.features = features
@@ -153,32 +157,58 @@ class BatchNorm(nnx.Module):
         self.dtype = dtype
         self.use_running_average = False
 
-    def __call__(self, x: Array) -> Array:
-        """Normalise x, shape (batch, ..., features)."""
+    def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+        """Normalise x, shape (batch, ..., features).
+
+        Args:
+          x: floating point.
+          mask: which examples, shape (batch,), or positions, shape (batch, ...), count in the
+            statistics of training; those that fill up a batch must not. None: all.
+        """
         if x.ndim < 2 or x.shape[-1] != self.features:
             raise ValueError(f"BatchNorm needs shape (batch, ..., {self.features}), got {x.shape}")
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
-            mean, var = self._batch_statistics(wide)
-        factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        y = (wide - _row(mean, x)) * _row(factor, x) + _row(self.bias[...], x)
+            mean, var = self._batch_statistics(wide, mask)
+        y = (wide - _row(mean, x)) * _row(jax.lax.rsqrt(var + self.epsilon), x)
+        if self.scale is not None and self.bias is not None:
+            y = y * _row(self.scale[...], x) + _row(self.bias[...], x)
         return y.astype(self.dtype or x.dtype)
 
-    def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
+    def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
         """Return mean and variance of the batch and move the running averages towards them."""
-        count = math.prod(x.shape[:-1]) * axes.size(self.axis_name)
-        if count < 2:
-            raise ValueError("BatchNorm needs at least 2 values of each feature in training, got 1")
-        over = tuple(range(x.ndim - 1))
-        mean = axes.mean(x.mean(over), self.axis_name)
-        var = axes.mean(jnp.square(x - _row(mean, x)).mean(over), self.axis_name)
-        correction = count / (count - 1) if self.unbiased_running_var else 1
+        average, count = _average(x, mask, self.axis_name)
+        mean = average(x)
+        var = average(jnp.square(x - _row(mean, x)))
+        correction = count / jnp.maximum(count - 1, 1) if self.unbiased_running_var else 1
         for running, new in ((self.mean, mean), (self.var, var * correction)):
             old = running[...]
             running[...] = self.momentum * old + (1 - self.momentum) * new.astype(old.dtype)
         return mean, var
+
+
+def _average(
+    x: Array, mask: Array | None, axis: str | None
+) -> tuple[Callable[[Array], Array], Array | int]:
+    """Return how to average over all values of a feature, and how many there are."""
+    over = tuple(range(x.ndim - 1))
+    if mask is None:
+        count = math.prod(x.shape[:-1]) * axes.size(axis)
+        if count < 2:
+            raise ValueError("BatchNorm needs at least 2 values of each feature in training, got 1")
+        return (lambda values: axes.mean(values.mean(over), axis)), count
+    if mask.shape != x.shape[: mask.ndim] or mask.ndim == x.ndim:
+        raise ValueError(f"BatchNorm(mask=...) must be of shape {x.shape[:-1]}, got {mask.shape}")
+    mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)).astype(bool)
+    here = jnp.broadcast_to(mask, (*x.shape[:-1], 1)).sum(dtype=x.dtype)
+    total = jnp.maximum(axes.total(here, axis), 1)
+
+    def average(values: Array) -> Array:
+        return axes.total(jnp.where(mask, values, 0).sum(over), axis) / total
+
+    return average, total
 
 
 def _row(features: Array, x: Array) -> Array:

@@ -1,10 +1,18 @@
-"""Functions of arrays without parameters: hidden units."""
+"""Functions of arrays without parameters: hidden units, filters."""
 
+from fdl.ops.gabor import gabor as gabor
+from fdl.ops.neighbours import nearest_vote as nearest_vote
+from fdl.ops.neighbours import squared_distances as squared_distances
+from fdl.ops.neighbours import tangent_neighbours as tangent_neighbours
 from fdl.ops.rectifiers import absolute as absolute
 from fdl.ops.rectifiers import leaky_relu as leaky_relu
 from fdl.ops.rectifiers import maxout as maxout
 from fdl.ops.rectifiers import prelu as prelu
 from fdl.ops.rectifiers import rectifier as rectifier
+from fdl.ops.smoothing import gaussian_smooth as gaussian_smooth
+from fdl.ops.tangent_distance import tangent_distance as tangent_distance
+from fdl.ops.tangent_distance import tangent_distances as tangent_distances
+from fdl.ops.tangents import tangents as tangents
 from fdl.ops.units import celu as celu
 from fdl.ops.units import elu as elu
 from fdl.ops.units import gelu as gelu
@@ -32,6 +40,8 @@ __all__ = [
     "absolute",
     "celu",
     "elu",
+    "gabor",
+    "gaussian_smooth",
     "gelu",
     "hard_sigmoid",
     "hard_silu",
@@ -41,6 +51,7 @@ __all__ = [
     "log_sigmoid",
     "maxout",
     "mish",
+    "nearest_vote",
     "prelu",
     "rbf",
     "rectifier",
@@ -52,8 +63,13 @@ __all__ = [
     "soft_shrink",
     "soft_sign",
     "softplus",
+    "squared_distances",
     "squareplus",
     "swish",
+    "tangent_distance",
+    "tangent_distances",
+    "tangent_neighbours",
+    "tangents",
     "tanh",
     "tanh_shrink",
 ]

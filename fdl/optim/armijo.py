@@ -9,7 +9,7 @@ from jax import lax
 
 from fdl.optim.hyperparams import require
 from fdl.optim.interpolation import Point, quadratic
-from fdl.optim.search import Found, Initial, Ray, linesearch
+from fdl.optim.search import Found, Initial, Ray, choose, linesearch
 from fdl.types import Array, PyTree
 
 
@@ -138,19 +138,15 @@ def _look(t: _Trials, ray: Ray, c1: float, max_steps: int) -> _Trials:
 
     here = Point(t.trial, jnp.where(usable, value, jnp.inf), slope)
     return _Trials(
-        end=_choose(accepted, here, t.end),
-        grad=_choose(accepted, grad, t.grad),
-        best=_choose(here.value < t.best.value, here, t.best),
+        end=choose(accepted, here, t.end),
+        grad=choose(accepted, grad, t.grad),
+        best=choose(here.value < t.best.value, here, t.best),
         last=here,
         trial=t.trial,
         evals=t.evals + 1,
         grads=t.grads + kept.astype(jnp.int32),
         done=accepted | still,
     )
-
-
-def _choose(which: Array, a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
 
 
 def _shorter(start: Point, last: Point, before: Point) -> Array:

@@ -1,5 +1,6 @@
 """BFGS: a Newton method whose inverse Hessian is learned from the gradients met on the way."""
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,13 +50,6 @@ class BFGSState(NamedTuple):
 
     count: Array  # type: ignore[assignment]
     blocks: tuple[BFGSBlock, ...]
-
-
-class _Rule(NamedTuple):
-    damping: Damping
-    init_scale: InitScale | float
-    self_scaling: bool
-    curvature_eps: float | None
 
 
 def scale_by_bfgs(
@@ -117,7 +111,7 @@ def scale_by_bfgs(
     """
     _check(init_scale, damping, layout)
     require("scale_by_bfgs(curvature_eps=...)", curvature_eps, ">= 0", lambda e: e >= 0)
-    rule = _Rule(damping, init_scale, self_scaling, curvature_eps)
+    powell, options = damping == "powell", (_first_scale(init_scale), curvature_eps)
 
     def init(params: Params) -> BFGSState:
         blocks = tuple(_begin(tree.ravel(part)[0]) for part in _parts(params, layout))
@@ -140,13 +134,13 @@ def scale_by_bfgs(
         parts = zip(state.blocks, _parts(params, layout), _parts(updates, layout), strict=True)
         for block, x, u in parts:
             g, unravel = tree.ravel(u)
-            d, new = _advance(block, tree.ravel(x)[0], g, state.count > 0, length, rule)
+            step = block, tree.ravel(x)[0], g, state.count > 0, length
+            d, new = _advance(*step, *options, powell=powell, self_scaling=self_scaling)
             directions.append(unravel(d))
             blocks.append(new)
         direction = directions[0] if layout == "dense" else _join(directions, updates)
         advanced = BFGSState(optax.safe_increment(state.count), tuple(blocks) or state.blocks)
-        like = updates if params is None else params
-        return optax.tree.cast_like(direction, like), optax.tree.cast_like(advanced, state)
+        return optax.tree.cast_like(direction, params), optax.tree.cast_like(advanced, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -184,8 +178,19 @@ class _Pair(NamedTuple):
     good: Array
 
 
+# compiled as one piece: outside jit as well the matrix is read twice and written once
+@functools.partial(jax.jit, static_argnames=("powell", "self_scaling"), inline=True)
 def _advance(
-    block: BFGSBlock, x: Array, g: Array, begun: Array, length: Array, rule: _Rule
+    block: BFGSBlock,
+    x: Array,
+    g: Array,
+    begun: Array,
+    length: Array,
+    first_scale: float | None,
+    eps: float | None,
+    *,
+    powell: bool,
+    self_scaling: bool,
 ) -> tuple[Array, BFGSBlock]:
     """Learn from the step that led here, and return (M g, what is known now).
 
@@ -193,13 +198,16 @@ def _advance(
     the product with g after the correction follows from the one before it.
     """
     s, y = x - block.params, g - block.updates
+    stuck = begun & ~(s != 0).any()
     yg = jnp.stack([y, g], 1)
     product = jnp.dot(block.correction, yg, precision=lax.Precision.HIGHEST)
     my, mg = (block.scale * (yg + product)).T
-    pair = _learn(s, y, my, block.fresh, begun, rule)
+    first = s @ y / (y @ y + jnp.finfo(y.dtype).tiny) if first_scale is None else first_scale
+    c = jnp.where(block.fresh, first, 1.0).astype(my.dtype)
+    if powell:
+        s = _damped(s, y, c * my)
+    pair = _learn(s, y, c, c * my, begun, eps, self_scaling)
     direction = pair.c * mg + pair.s * (pair.v @ g) + pair.v * (pair.s @ g)
-
-    stuck = begun & ~(s != 0).any()
     reset = stuck | ~steepest.downhill(g, direction)
     fresh = reset | (block.fresh & ~pair.good)
     scale = jnp.where(reset, 1.0, pair.c * block.scale)
@@ -210,20 +218,23 @@ def _advance(
     return direction, BFGSBlock(scale, correction, x, g, fresh)
 
 
-def _learn(s: Array, y: Array, my: Array, fresh: Array, begun: Array, rule: _Rule) -> _Pair:
-    eps = steepest.least_curvature(s.dtype) if rule.curvature_eps is None else rule.curvature_eps
+def _damped(s: Array, y: Array, my: Array) -> Array:
+    """Return s, moved towards M y where s'y < 0.2 y'M y until they are equal."""
+    sy, ymy = s @ y, y @ my
+    low = sy < 0.2 * ymy
+    part = jnp.where(low, 0.8 * ymy / jnp.where(low, ymy - sy, 1.0), 1.0)
+    return part * s + (1 - part) * my
+
+
+def _learn(
+    s: Array, y: Array, c: Array, my: Array, begun: Array, eps: float | None, self_scaling: bool
+) -> _Pair:
+    eps = steepest.least_curvature(s.dtype) if eps is None else eps
     tiny = jnp.finfo(s.dtype).tiny
-    c = jnp.where(fresh, _first_scale(s @ y, y @ y + tiny, rule.init_scale), 1.0)
-    my = c * my
-    ymy = y @ my
-    if rule.damping == "powell":
-        low = s @ y < 0.2 * ymy
-        part = jnp.where(low, 0.8 * ymy / jnp.where(low, ymy - s @ y, 1.0), 1.0)
-        s = part * s + (1 - part) * my
-    sy = s @ y
-    good = begun & (sy > eps * jnp.sqrt(s @ s) * jnp.sqrt(y @ y))
-    good &= jnp.isfinite(sy) & jnp.isfinite(ymy) & (sy > tiny)
-    if rule.self_scaling:
+    sy, ymy = s @ y, y @ my
+    # what is not finite passes neither test: by Cauchy and Schwarz s's or y'y overflows before s'y
+    good = begun & (sy > eps * jnp.sqrt(s @ s) * jnp.sqrt(y @ y)) & (sy > tiny)
+    if self_scaling:
         grown = jnp.maximum(1.0, sy / jnp.maximum(ymy, tiny))
         c, my, ymy = grown * c, grown * my, grown * ymy
     rate = 1 / jnp.where(good, sy, 1.0)
@@ -236,10 +247,10 @@ def _learn(s: Array, y: Array, my: Array, fresh: Array, begun: Array, rule: _Rul
     )
 
 
-def _first_scale(sy: Array, yy: Array, init_scale: InitScale | float) -> Array:
-    if init_scale == "yy":
-        return sy / yy
-    return jnp.asarray(1.0 if init_scale == "none" else init_scale, sy.dtype)
+def _first_scale(init_scale: InitScale | float) -> float | None:
+    if isinstance(init_scale, str):
+        return None if init_scale == "yy" else 1.0
+    return init_scale
 
 
 def inverse_hessian(state: PyTree) -> Array | list[Array]:

@@ -2,14 +2,13 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fdl.optim.hyperparams import require
+from fdl.optim.hyperparams import known, require
 from fdl.optim.interpolation import Point, secant
-from fdl.optim.search import Found, Initial, Ray, linesearch
+from fdl.optim.search import Found, Initial, Ray, choose, linesearch
 from fdl.types import Array, PyTree
 
 
@@ -82,7 +81,7 @@ def scale_by_hager_zhang(
     Args:
       max_steps: trials at most.
       c1: share of the promised decrease that must be kept, in (0, 0.5).
-      c2: share of the slope that may be left, in (c1, 1). A positive slope may be steeper in the
+      c2: share of the slope that may be left, in [c1, 1). A positive slope may be steeper in the
         first form: `info.curvature_error` then tells by how much.
       initial: first trial. "one", "keep" (the last step), or "interpolate" (the minimiser of the
         parabola through the last decrease), for directions without a length of their own.
@@ -101,6 +100,7 @@ def scale_by_hager_zhang(
       ValueError: for arguments out of range.
 
     Example:
+      >>> import jax
       >>> tx = optax.chain(optax.sgd(1.0), scale_by_hager_zhang(c2=0.1))
       >>> f = lambda x: jnp.sum((x - 3.0) ** 4)
       >>> x = jnp.zeros(2)
@@ -117,7 +117,7 @@ def scale_by_hager_zhang(
     name = "scale_by_hager_zhang"
     require(f"{name}(max_steps=...)", max_steps, ">= 1", lambda n: n >= 1)
     require(f"{name}(c1=...)", c1, "in (0, 0.5)", lambda c: 0 < c < 0.5)
-    require(f"{name}(c2=...)", c2, "in (c1, 1)", lambda c: 0 < c < 1)
+    require(f"{name}(c2=...)", c2, "in [c1, 1)", lambda c: known(c1, 0) <= c < 1)
     require(f"{name}(eps=...)", eps, ">= 0", lambda e: e >= 0)
     require(f"{name}(expand=...)", expand, "> 1", lambda e: e > 1)
     require(f"{name}(theta=...)", theta, "in (0, 1)", lambda t: 0 < t < 1)
@@ -159,28 +159,24 @@ def _look(i: _Interval, ray: Ray, rules: _Rules) -> _Interval:
 
     rising = here.slope >= 0
     forward = ~rising & low_enough
-    low = _choose(forward, here, i.low)
-    high = _choose(forward, i.high, here)
+    low = choose(forward, here, i.low)
+    high = choose(forward, i.high, here)
     better = accepted | (here.value < i.best.value)
     # where the step grew out of one end, the second secant goes through what that end was
-    opposite = secant(_choose(rising, i.high, i.low), here)
+    opposite = secant(choose(rising, i.high, i.low), here)
     trial, first, before = _next(low, high, i, opposite, rules)
     same = ~((trial > low.step) & (trial < high.step) & jnp.isfinite(trial))
     return _Interval(
         low=low,
         high=high,
-        best=_choose(better, here, i.best),
-        grad=_choose(better, grad, i.grad),
+        best=choose(better, here, i.best),
+        grad=choose(better, grad, i.grad),
         before=before,
         trial=trial,
         first=first,
         evals=i.evals + 1,
         done=accepted | same,
     )
-
-
-def _choose(which: Array, a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
 
 
 def _next(

@@ -31,12 +31,14 @@ class HessianFreeState(NamedTuple):
       damping: lambda of the next update.
       last: the last solution of the linear system, [n].
       hessian_products: Gauss-Newton products made so far, int32.
+      function_values: of f, looked at so far, int32.
     """
 
     count: Array  # type: ignore[assignment]
     damping: Array
     last: Array
     hessian_products: Array
+    function_values: Array
 
 
 def scale_by_hessian_free(
@@ -96,7 +98,9 @@ def scale_by_hessian_free(
     def init(params: Params) -> HessianFreeState:
         flat, _ = tree.ravel(params)
         none = jnp.zeros((), jnp.int32)
-        return HessianFreeState(none, jnp.asarray(damping, flat.dtype), jnp.zeros_like(flat), none)
+        return HessianFreeState(
+            none, jnp.asarray(damping, flat.dtype), jnp.zeros_like(flat), none, none
+        )
 
     def update(
         updates: PyTree,
@@ -134,13 +138,14 @@ def scale_by_hessian_free(
         start = jnp.asarray(f(params) if value is None else value)
         start = start.astype(gradient.dtype).reshape(())
         along = trust_region.restrict(f, unravel, params)
-        step, reached = _best(along, jnp.concatenate([found.kept, found.x[None]]), start)
+        step, reached, evals = _best(along, jnp.concatenate([found.kept, found.x[None]]), start)
         pledge = -(gradient @ step + 0.5 * step @ product(step))
         new = HessianFreeState(
             count=optax.safe_increment(state.count),
             damping=_adapt(state.damping, start - reached, pledge),
             last=jnp.where(jnp.isfinite(found.x), found.x, 0),
             hessian_products=state.hessian_products + found.steps + probes + 2,
+            function_values=state.function_values + evals + (value is None),
         )
         return unravel(-step), optax.tree.cast_like(new, state)
 
@@ -219,7 +224,7 @@ def _preconditioner(
     return jacobi(jnp.maximum(diagonal / probes, 0), shift=state.damping, power=POWER)
 
 
-def _best(f: Callable[[Array], Array], steps: Array, start: Array) -> tuple[Array, Array]:
+def _best(f: Callable[[Array], Array], steps: Array, start: Array) -> tuple[Array, Array, Array]:
     """Go back from the last iterate as long as f falls; zero where none is below the start."""
     last = len(steps) - 1
 
@@ -227,22 +232,27 @@ def _best(f: Callable[[Array], Array], steps: Array, start: Array) -> tuple[Arra
         value = f(steps[i])
         return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
-    def back(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, value, _ = carry
+    def back(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        i, value, evals, _ = carry
         before = look(i - 1)
         # worse than the start: go on; an iterate that stopped early is there several times
         same = (steps[i - 1] == steps[i]).all()
         go = (before < value) | same | ~(value < start)
-        return jnp.where(go, i - 1, i), jnp.where(go, before, value), ~go
+        return jnp.where(go, i - 1, i), jnp.where(go, before, value), evals + 1, ~go
 
-    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-        return (carry[0] > 0) & ~carry[2]
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        return (carry[0] > 0) & ~carry[3]
 
-    first = jnp.asarray(last, jnp.int32)
-    i, value, _ = lax.while_loop(unfinished, back, (first, look(first), jnp.array(False)))
+    first, one = jnp.asarray(last, jnp.int32), jnp.ones((), jnp.int32)
+    begin = first, look(first), one, jnp.array(False)
+    i, value, evals, _ = lax.while_loop(unfinished, back, begin)
     fine = value < start
     # a line search may still find a lower value along the first iterate
-    return jnp.where(jnp.isfinite(steps[i]).all(), steps[i], 0), jnp.where(fine, value, start)
+    return (
+        jnp.where(jnp.isfinite(steps[i]).all(), steps[i], 0),
+        jnp.where(fine, value, start),
+        evals,
+    )
 
 
 def _adapt(damping: Array, fall: Array, pledge: Array) -> Array:

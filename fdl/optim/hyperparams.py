@@ -19,6 +19,16 @@ def at(value: optax.ScalarOrSchedule, count: Array) -> Any:
     return value(count) if callable(value) else value
 
 
+def known(value: Any, otherwise: float) -> Any:
+    """Return a number as it is, and a stand-in for what is known only when it runs.
+
+    Example:
+      >>> known(0.5, 0.0), known(np.ones(()), 0.0)
+      (0.5, 0.0)
+    """
+    return value if isinstance(value, (int, float, np.number)) else otherwise
+
+
 def require(where: str, value: Any, rule: str, holds: Callable[[Any], bool]) -> None:
     """Raise unless a number keeps its rule; schedules and traced values are not looked at.
 

@@ -1,5 +1,6 @@
 """L-BFGS: BFGS that remembers the last steps instead of a matrix."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -103,23 +104,7 @@ def scale_by_lbfgs(
         del extra_args
         if params is None:
             raise ValueError("scale_by_lbfgs: update(params=...) must be given")
-        x, g = _wide(params), _wide(updates)
-        state = _learn(state, x, g, memory_size, curvature_eps)
-        direction = _product(state, g, memory_size)
-        lost = ~steepest.downhill(g, direction)
-        pairs = jnp.where(lost, 0, state.pairs)
-        first = steepest.length(params, updates, value)
-        direction = jax.tree.map(
-            lambda d, u: jnp.where(pairs > 0, d, first.astype(u.dtype) * u), direction, g
-        )
-        new = state._replace(
-            count=optax.safe_increment(state.count),
-            pairs=pairs,
-            params=x,
-            updates=g,
-            rates=jnp.where(lost, 0.0, state.rates),
-        )
-        return optax.tree.cast_like(direction, params), optax.tree.cast_like(new, state)
+        return _advance(updates, state, params, value, curvature_eps)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -129,21 +114,45 @@ def _wide(a: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.result_type(x, jnp.float32)), a)
 
 
-def _learn(
-    state: LBFGSState, x: Params, g: PyTree, memory_size: int, eps: float | None
-) -> LBFGSState:
+# compiled as one piece: outside jit the two loops would otherwise be compiled anew at each update
+@functools.partial(jax.jit, inline=True)
+def _advance(
+    updates: PyTree, state: LBFGSState, params: Params, value: Array | None, eps: float | None
+) -> tuple[PyTree, LBFGSState]:
+    """Learn from the step that led here, and return (M g, what is known now)."""
+    x, g = _wide(params), _wide(updates)
+    learned = _learn(state, x, g, eps)
+    direction = _product(learned, g)
+    lost = ~steepest.downhill(g, direction)
+    pairs = jnp.where(lost, 0, learned.pairs)
+    first = steepest.length(params, updates, value)
+    direction = jax.tree.map(
+        lambda d, u: jnp.where(pairs > 0, d, first.astype(u.dtype) * u), direction, g
+    )
+    new = learned._replace(
+        count=optax.safe_increment(state.count),
+        pairs=pairs,
+        params=x,
+        updates=g,
+        rates=jnp.where(lost, 0.0, learned.rates),
+    )
+    return optax.tree.cast_like(direction, params), optax.tree.cast_like(new, state)
+
+
+def _learn(state: LBFGSState, x: Params, g: PyTree, eps: float | None) -> LBFGSState:
     """Put the step that led here into the memory, if it shows curvature."""
     s, y = optax.tree.sub(x, state.params), optax.tree.sub(g, state.updates)
     sy, ss, yy = tree.vdot(s, y), tree.vdot(s, s), tree.vdot(y, y)
     eps = steepest.least_curvature(sy.dtype) if eps is None else eps
     tiny = jnp.finfo(sy.dtype).tiny
+    # what is not finite passes neither test: by Cauchy and Schwarz ss or yy overflows before sy
     good = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & (sy > tiny)
-    good &= jnp.isfinite(sy) & jnp.isfinite(yy)
     stuck = (state.count > 0) & (ss == 0)
-    slot = state.pairs % memory_size
+    slot = state.pairs % state.rates.size
 
     def put(memory: Array, new: Array) -> Array:
-        return memory.at[slot].set(jnp.where(good, new, memory[slot]))
+        kept = lax.select(good, new, _at(memory, slot))
+        return lax.dynamic_update_index_in_dim(memory, kept, slot, 0)
 
     rate = 1 / jnp.where(good, sy, 1.0)
     rates = jnp.where(stuck, 0.0, state.rates)
@@ -156,28 +165,31 @@ def _learn(
     )
 
 
-def _product(state: LBFGSState, g: PyTree, memory_size: int) -> PyTree:
+def _product(state: LBFGSState, g: PyTree) -> PyTree:
     """Return M g by the two loops; the slots without a pair have rate 0, and so no effect."""
+    memory_size = state.rates.size
+    slots = (state.pairs + jnp.arange(memory_size, dtype=jnp.int32)) % memory_size  # oldest first
 
     def pair(i: Array) -> tuple[PyTree, PyTree, Array]:
-        at = lambda memory: memory[i]  # noqa: E731
-        return jax.tree.map(at, state.steps), jax.tree.map(at, state.changes), state.rates[i]
+        s, y = (jax.tree.map(lambda m: _at(m, i), m) for m in (state.steps, state.changes))
+        return s, y, _at(state.rates, i)
 
-    def back(k: int, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-        q, along = carry
-        i = (state.pairs - 1 - k) % memory_size
+    def back(q: PyTree, i: Array) -> tuple[PyTree, Array]:
         s, y, rate = pair(i)
         a = rate * tree.vdot(s, q)
-        return _add(q, -a, y), along.at[i].set(a)
+        return _add(q, -a, y), a
 
-    def forth(k: int, d: PyTree) -> PyTree:
-        i = (state.pairs + k) % memory_size
-        s, y, rate = pair(i)
-        return _add(d, along[i] - rate * tree.vdot(y, d), s)
+    def forth(d: PyTree, at: tuple[Array, Array]) -> tuple[PyTree, None]:
+        s, y, rate = pair(at[0])
+        return _add(d, at[1] - rate * tree.vdot(y, d), s), None
 
-    q, along = lax.fori_loop(0, memory_size, back, (g, jnp.zeros_like(state.rates)))
+    q, along = lax.scan(back, g, slots, reverse=True)
     start = jax.tree.map(lambda a: (state.scale * a).astype(a.dtype), q)
-    return lax.fori_loop(0, memory_size, forth, start)
+    return lax.scan(forth, start, (slots, along))[0]
+
+
+def _at(memory: Array, i: Array) -> Array:
+    return lax.dynamic_index_in_dim(memory, i, 0, keepdims=False)
 
 
 def _add(a: PyTree, factor: Array, b: PyTree) -> PyTree:

@@ -35,8 +35,9 @@ class OptimizeResult(NamedTuple):
       grad: its gradient, as `jax.grad` gives it.
       grad_norm: the largest |g_i|.
       nit: updates made, int32.
-      nfev: values of f computed, int32.
-      njev: gradients computed, int32.
+      nfev: values of f computed, int32: here, by a line search, and by what counts its own as
+        `function_values` of its state, as Newton's methods do.
+      njev: gradients computed, int32, here and by a line search.
       nhev: products with the Hessian computed, int32; 0 where the transformation counts none.
       status: a `Status`, int32.
       state: the state of the transformation.
@@ -142,7 +143,7 @@ def minimize(
         nit=end.nit,
         nfev=end.nfev,
         njev=end.njev,
-        nhev=_hessian_products(end.state),
+        nhev=_counted(end.state, "hessian_products"),
         status=why,
         state=end.state,
     )
@@ -182,7 +183,8 @@ def _loop(
             value, grad, info = found.value, found.grad, found.info
             evals, grads = info.num_evals, info.num_grads
             failures = jnp.where(info.failed, here.failures + 1, 0)
-        counts = here.nit + 1, here.nfev + evals, here.njev + grads
+        own = _counted(state, "function_values") - _counted(here.state, "function_values")
+        counts = here.nit + 1, here.nfev + evals + own, here.njev + grads
         return _Here(params, value, grad, state, *counts, failures)
 
     return step, begin
@@ -196,6 +198,6 @@ def _search_state(state: PyTree, params: Params) -> LinesearchState | None:
     return found[0] if whole else None
 
 
-def _hessian_products(state: PyTree) -> Array:
-    found = optax.tree.get_all_with_path(state, "hessian_products")
+def _counted(state: PyTree, name: str) -> Array:
+    found = optax.tree.get_all_with_path(state, name)
     return sum((count for _, count in found), jnp.zeros((), jnp.int32))

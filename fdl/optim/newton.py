@@ -28,6 +28,7 @@ class NewtonState(NamedTuple):
       count: updates made, int32.
       radius: how long the next step may be to begin with; infinite for "as long as it is".
       hessian_products: made so far, n for each Hessian, int32.
+      function_values: of f, looked at so far, int32.
       curvatures: eigenvalues of the Hessian, [n]; [0] unless they are kept for several updates.
       basis: its eigenvectors, [n, n]; [0, 0] likewise.
     """
@@ -35,6 +36,7 @@ class NewtonState(NamedTuple):
     count: Array  # type: ignore[assignment]
     radius: Array
     hessian_products: Array
+    function_values: Array
     curvatures: Array
     basis: Array
 
@@ -99,7 +101,7 @@ def scale_by_newton(
         n = tree.ravel(params)[0].size if every > 1 else 0
         first = trust_region.first_radius(radius if searched else None, params)
         count = jnp.zeros((), jnp.int32)
-        return NewtonState(count, first, count, jnp.zeros(n, kind), jnp.zeros((n, n), kind))
+        return NewtonState(count, first, count, count, jnp.zeros(n, kind), jnp.zeros((n, n), kind))
 
     def update(
         updates: PyTree,
@@ -128,8 +130,8 @@ def scale_by_newton(
             return compute(params).astype(gradient.dtype)
 
         if mode == "cholesky":
-            factors = modified_cholesky(hessian() + damping * _eye(gradient))
-            return unravel(_finite(_solve(*factors, gradient), gradient)), new
+            lower, d = modified_cholesky(hessian() + damping * _eye(gradient))
+            return unravel(_finite(_solve(lower, d, gradient), gradient)), new
         curvatures, basis = _eigenvectors(hessian, state, every)
         if every > 1:
             new = new._replace(curvatures=curvatures, basis=basis)
@@ -141,14 +143,15 @@ def scale_by_newton(
             step = basis @ trust_region.solve(model, state.radius, least)
         else:
             start = f(params) if value is None else value
-            step, wide, _ = trust_region.search(
+            step, wide, evals = trust_region.search(
                 trust_region.restrict(f, unravel, params),
                 jnp.asarray(start).astype(gradient.dtype).reshape(()),
                 model,
                 state.radius,
                 least,
             )
-            new = new._replace(radius=wide)
+            seen = state.function_values + evals + (value is None)
+            new = new._replace(radius=wide, function_values=seen)
         return unravel(_finite(-step, gradient)), optax.tree.cast_like(new, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -208,6 +211,7 @@ def _finite(direction: Array, gradient: Array) -> Array:
     return jnp.where(jnp.isfinite(direction).all(), direction, steepest)
 
 
+@functools.partial(jax.jit, inline=True)  # the loop compiles once, not at each call outside jit
 def modified_cholesky(matrix: Array) -> tuple[Array, Array]:
     """Return L and D > 0 with L D L' = matrix + E, E diagonal and 0 where it need not be more.
 

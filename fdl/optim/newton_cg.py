@@ -30,6 +30,7 @@ class NewtonCGState(NamedTuple):
       radius: length of the last step; before the first that of the parameters, 1 at least.
       grad_norm: |g| at the last update; 0 before.
       hessian_products: products with the curvature matrix made so far, int32.
+      function_values: of f, looked at so far, int32.
       status: why its conjugate gradients stopped, a `fdl.curvature.CGStatus`, int32.
     """
 
@@ -37,6 +38,7 @@ class NewtonCGState(NamedTuple):
     radius: Array
     grad_norm: Array
     hessian_products: Array
+    function_values: Array
     status: Array
 
 
@@ -100,7 +102,7 @@ def scale_by_newton_cg(
 
     def init(params: Params) -> NewtonCGState:
         first, none = trust_region.first_radius("params", params), jnp.zeros((), jnp.int32)
-        return NewtonCGState(none, first, jnp.zeros_like(first), none, none)
+        return NewtonCGState(none, first, jnp.zeros_like(first), none, none, none)
 
     def update(
         updates: PyTree,
@@ -130,15 +132,17 @@ def scale_by_newton_cg(
         )
         model, down = _model(found, gradient)
         long = jnp.where(down, state.radius, jnp.inf)
+        seen = state.function_values
         if search:
             start = f(params) if value is None else value
-            step, _, _ = trust_region.search(
+            step, _, evals = trust_region.search(
                 trust_region.restrict(f, unravel, params),
                 jnp.asarray(start).astype(gradient.dtype).reshape(()),
                 model,
                 long,
                 jnp.zeros_like(size),
             )
+            seen = seen + evals + (value is None)
         else:
             step = model.basis @ trust_region.solve(model, long, jnp.zeros_like(size))
         reached = jnp.linalg.norm(step)
@@ -147,6 +151,7 @@ def scale_by_newton_cg(
             radius=jnp.where(reached > 0, reached, 0.1 * state.radius),
             grad_norm=size,
             hessian_products=state.hessian_products + found.steps,
+            function_values=seen,
             status=found.status,
         )
         return unravel(-step), optax.tree.cast_like(new, state)

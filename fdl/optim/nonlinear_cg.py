@@ -1,5 +1,6 @@
 """Nonlinear conjugate gradients: each direction remembers the one before it, nothing else."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -92,8 +93,8 @@ def scale_by_nonlinear_cg(
     as the options say. The first update is the gradient times `fdl.optim.steepest.length`.
 
     Args:
-      rule: of b. "hz" leads down with any line search; "fr" and "dy" need the strong Wolfe
-        conditions and can jam; "pr+" is the classic choice.
+      rule: of b. "hz" leads down with any line search; "fr" and "dy" need an accurate
+        search and can jam; "pr+" is the classic choice.
       restart_every: begin anew after so many directions, such as the number of parameters; None:
         never.
       powell_nu: begin anew where |g'g_| >= powell_nu g'g; None: never.
@@ -138,30 +139,47 @@ def scale_by_nonlinear_cg(
         **extra_args: Any,
     ) -> tuple[PyTree, NonlinearCGState]:
         del extra_args
-        g = _wide(updates)
-        p = _products(g, state)
-        beta = RULES[rule](p, eta)
-        conjugate = jax.tree.map(lambda u, d: u + (beta * d).astype(u.dtype), g, state.direction)
-        anew = (state.count == 0) | (p.yy == 0) | ~steepest.downhill(g, conjugate)
-        if restart_every is not None:
-            anew |= state.since >= restart_every
-        if powell_nu is not None:
-            anew |= jnp.abs(p.gg - p.gy) >= powell_nu * p.gg
-        direction = jax.tree.map(lambda u, c: jnp.where(anew, u, c), g, conjugate)
-        new = NonlinearCGState(
-            count=optax.safe_increment(state.count),
-            since=jnp.where(anew, 1, state.since + 1),
-            updates=g,
-            direction=direction,
-        )
-        # only where nothing tells a length; it is not remembered, for the rules know of none
-        like = updates if params is None else params
-        lost = (state.count == 0) | (p.yy == 0)
-        length = jnp.where(lost, steepest.length(like, updates, value), 1.0)
-        scaled = jax.tree.map(lambda d: (length * d).astype(d.dtype), direction)
-        return optax.tree.cast_like(scaled, like), optax.tree.cast_like(new, state)
+        limits = restart_every, powell_nu, eta
+        return _advance(updates, state, params, value, *limits, rule=rule)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@functools.partial(jax.jit, static_argnames="rule", inline=True)  # outside jit: one call
+def _advance(
+    updates: PyTree,
+    state: NonlinearCGState,
+    params: Params | None,
+    value: Array | None,
+    restart_every: int | None,
+    powell_nu: float | None,
+    eta: float,
+    *,
+    rule: Rule,
+) -> tuple[PyTree, NonlinearCGState]:
+    """Return the next direction, scaled where nothing tells its length, and the next state."""
+    g = _wide(updates)
+    p = _products(g, state)
+    beta = RULES[rule](p, eta)
+    conjugate = jax.tree.map(lambda u, d: u + (beta * d).astype(u.dtype), g, state.direction)
+    lost = (state.count == 0) | (p.yy == 0)
+    anew = lost | ~steepest.downhill(g, conjugate)
+    if restart_every is not None:
+        anew |= state.since >= restart_every
+    if powell_nu is not None:
+        anew |= jnp.abs(p.gg - p.gy) >= powell_nu * p.gg
+    direction = jax.tree.map(lambda u, c: jnp.where(anew, u, c), g, conjugate)
+    new = NonlinearCGState(
+        count=optax.safe_increment(state.count),
+        since=jnp.where(anew, 1, state.since + 1),
+        updates=g,
+        direction=direction,
+    )
+    # the length is not remembered, for the rules know of none
+    like = updates if params is None else params
+    length = jnp.where(lost, steepest.length(like, updates, value), 1.0)
+    scaled = jax.tree.map(lambda d: (length * d).astype(d.dtype), direction)
+    return optax.tree.cast_like(scaled, like), optax.tree.cast_like(new, state)
 
 
 def _wide(a: PyTree) -> PyTree:

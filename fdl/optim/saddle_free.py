@@ -28,12 +28,14 @@ class SaddleFreeState(NamedTuple):
       radius: how long the next step may be to begin with.
       last: the last direction, [n], a member of the next subspace.
       hessian_products: made so far, int32.
+      function_values: of f, looked at so far, int32.
     """
 
     count: Array  # type: ignore[assignment]
     radius: Array
     last: Array
     hessian_products: Array
+    function_values: Array
 
 
 def scale_by_saddle_free_krylov(
@@ -81,7 +83,7 @@ def scale_by_saddle_free_krylov(
         flat_params, _ = tree.ravel(params)
         first = trust_region.first_radius(radius, params)
         none = jnp.zeros((), jnp.int32)
-        return SaddleFreeState(none, first, jnp.zeros_like(flat_params), none)
+        return SaddleFreeState(none, first, jnp.zeros_like(flat_params), none, none)
 
     def update(
         updates: PyTree,
@@ -103,24 +105,26 @@ def scale_by_saddle_free_krylov(
         values, basis = _subspace(flat(product, lambda v: v, 0.0), gradient, state.last, rank)
         model = make_model(values, gradient, basis.T, absolute=True)
         least = jnp.asarray(damping, gradient.dtype)
-        wide = state.radius
+        wide, seen = state.radius, state.function_values
         if radius is None:
             step = model.basis @ trust_region.solve(model, wide, least)
         else:
             start = f(params) if value is None else value
-            step, wide, _ = trust_region.search(
+            step, wide, evals = trust_region.search(
                 trust_region.restrict(f, unravel, params),
                 jnp.asarray(start).astype(gradient.dtype).reshape(()),
                 model,
                 wide,
                 least,
             )
+            seen = seen + evals + (value is None)
         step = jnp.where(jnp.isfinite(step).all(), step, 0)
         new = SaddleFreeState(
             count=optax.safe_increment(state.count),
             radius=wide,
             last=step,
             hessian_products=state.hessian_products + min(rank + 1, gradient.size),
+            function_values=seen,
         )
         return unravel(-step), optax.tree.cast_like(new, state)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from fdl import tree
 from fdl.optim import objective
@@ -99,6 +100,11 @@ def scaled(params: Params, direction: PyTree, step: Array) -> PyTree:
     return jax.tree.map(lambda p, u: (step * u).astype(jnp.asarray(p).dtype), params, direction)
 
 
+def choose(which: Array, a: PyTree, b: PyTree) -> PyTree:
+    """Return a tree as a whole where a scalar is true, else another one of the same types."""
+    return jax.tree.map(lambda x, y: lax.select(which, x, y), a, b)
+
+
 def conj(grad: PyTree) -> PyTree:
     """Turn what `jax.grad` gives into the direction of steepest ascent, and back."""
     return jax.tree.map(jnp.conj, grad)
@@ -129,6 +135,9 @@ def linesearch(
     search: Search, *, initial: Initial = "one", c1: float, c2: float | None
 ) -> optax.GradientTransformationExtraArgs:
     """Make a line search the last link of a chain; the public searches are made of it.
+
+    Its loop evaluates `value_fn`, and so is a new program each time it is traced: outside `jit`
+    every update compiles it. Compile the step that holds the update.
 
     Args:
       search: finds a step.

@@ -4,6 +4,7 @@ The model lives in a basis that diagonalises it: f(x + B y) ~ f(x) + g'y + 1/2 s
 gradient is never asked for: a trial costs one value and, in the basis, O(k n).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ class Reached(NamedTuple):
     evals: Array
 
 
+@functools.partial(jax.jit, inline=True)  # the loop compiles once, not at each call outside jit
 def solve(model: Model, radius: Array, damping: Array) -> Array:
     """Return y = -(bent + m)^-1 g with the least m >= damping for which |y| <= radius.
 

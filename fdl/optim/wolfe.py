@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fdl.optim.hyperparams import require
+from fdl.optim.hyperparams import known, require
 from fdl.optim.interpolation import Point, cubic, quadratic
-from fdl.optim.search import Found, Initial, Ray, linesearch
+from fdl.optim.search import Found, Initial, Ray, choose, linesearch
 from fdl.types import Array, PyTree
 
 
@@ -21,6 +21,7 @@ class _Bracket(NamedTuple):
       grad: the gradient at `low`.
       high: the other end; its step is infinite while there is none.
       last: the best point before `low`.
+      widths: between the ends, one trial ago and two; infinite where there was no other end.
       trial: the next step to look at.
       evals: values so far.
       grads: gradients so far.
@@ -31,6 +32,7 @@ class _Bracket(NamedTuple):
     grad: PyTree
     high: Point
     last: Point
+    widths: tuple[Array, Array]
     trial: Array
     evals: Array
     grads: Array
@@ -45,19 +47,26 @@ def scale_by_wolfe(
     initial: Initial = "one",
     expand: float = 10.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Scale a direction u to a step that satisfies the strong Wolfe conditions.
+    """Scale a direction u to a step that satisfies the strong or the approximate Wolfe conditions.
 
     With phi(a) = f(x + a u):
 
         phi(a) <= phi(0) + c1 a phi'(0)    and    |phi'(a)| <= c2 |phi'(0)|
 
-    or, where differences of f drown in rounding, the approximate ones (2 c1 - 1) phi'(0) >=
-    phi'(a) >= c2 phi'(0). A trial costs a value; the gradient is computed only where the value is
-    good enough for the trial to be kept. Brackets are narrowed by cubic interpolation, or
-    quadratic where one end has no slope, and widened by at most `expand`. Where f is not finite
-    the step is cut to a tenth. Without an acceptable step the best trial is taken, and if no trial
-    is better than the start the update is zero and `info.failed` is set: f never rises by more
-    than its own rounding, 16 machine epsilons of |f|.
+    or the approximate ones,
+
+        phi(a) <= phi(0) + c1 a phi'(0) + e    and    (2 c1 - 1) phi'(0) >= phi'(a) >= c2 phi'(0)
+
+    with e = 16 machine epsilons of |f|, the rounding of f: on a parabola the first condition in
+    terms of the slope, which near a minimum is known far better than the value. They let a positive
+    slope be steeper than c2 allows; `info.curvature_error` then tells by how much.
+
+    A trial costs a value; the gradient is computed only where the value is good enough for the
+    trial to be kept. Brackets are narrowed by cubic interpolation, or quadratic where one end has
+    no slope, and then by halves if two trials leave more than 2/3; they are widened by at most
+    `expand`. Where f is not finite the step is cut to a tenth. Without an acceptable step the best
+    trial is taken, and if no trial is better than the start the update is zero and `info.failed` is
+    set: f never rises by more than e.
 
     Args:
       max_steps: trials at most.
@@ -87,12 +96,12 @@ def scale_by_wolfe(
       >>> bool(f(x + u) < value), bool(optax.tree.get(state, "info").failed)
       (True, False)
 
-    Source: Nocedal and Wright 2006, section 3.5; Hager and Zhang 2005 (approximate conditions);
-      More and Thuente 1994 (interpolation).
+    Source: Nocedal and Wright 2006, section 3.5; More and Thuente 1994 (interpolation, halving);
+      Hager and Zhang 2005 (approximate conditions, there with phi(a) <= phi(0) + e alone).
     """
     require("scale_by_wolfe(max_steps=...)", max_steps, ">= 1", lambda n: n >= 1)
     require("scale_by_wolfe(c1=...)", c1, "in (0, 0.5)", lambda c: 0 < c < 0.5)
-    require("scale_by_wolfe(c2=...)", c2, "in (c1, 1)", lambda c: 0 < c < 1)
+    require("scale_by_wolfe(c2=...)", c2, "in (c1, 1)", lambda c: known(c1, 0) < c < 1)
     require("scale_by_wolfe(expand=...)", expand, "> 1", lambda e: e > 1)
 
     def search(ray: Ray, first: Array) -> Found:
@@ -100,7 +109,7 @@ def scale_by_wolfe(
             return ~b.done & (b.evals < max_steps)
 
         def look(b: _Bracket) -> _Bracket:
-            return _look(b, ray, c1, c2, expand)
+            return _look(b, ray, c1, c2, expand, max_steps)
 
         end = lax.while_loop(go_on, look, _begin(ray, first))
         return Found(end.low, end.grad, end.evals, end.grads)
@@ -113,38 +122,44 @@ def _begin(ray: Ray, first: Array) -> _Bracket:
     none = jnp.zeros((), jnp.int32)
     hopeless = ~((start.slope < 0) & jnp.isfinite(start.value) & jnp.isfinite(start.slope))
     high = Point(nowhere, nowhere, jnp.full_like(first, jnp.nan))
-    return _Bracket(start, ray.grad, high, start, first, none, none, hopeless)
+    widths = nowhere, nowhere
+    return _Bracket(start, ray.grad, high, start, widths, first, none, none, hopeless)
 
 
-def _look(b: _Bracket, ray: Ray, c1: float, c2: float, expand: float) -> _Bracket:
+def _look(b: _Bracket, ray: Ray, c1: float, c2: float, expand: float, max_steps: int) -> _Bracket:
     """Look at one trial."""
     f0, s0 = ray.start.value, ray.start.slope
     value, pull = ray.at(b.trial)
-    enough = value <= f0 + c1 * b.trial * s0
-    level = value <= f0 + ray.slack
-    asked = (enough | level) & (value <= b.low.value + ray.slack) & jnp.isfinite(value)
+    line = f0 + c1 * b.trial * s0
+    enough, nearly = value <= line, value <= line + ray.slack
+    # what misses the line is no end to go on from, though lower: beyond it there may be no step
+    asked = nearly | ((b.evals == max_steps - 1) & (value < f0))
+    asked &= (value <= b.low.value + ray.slack) & jnp.isfinite(value)
     nothing = jax.tree.map(jnp.zeros_like, b.grad)
     grad, slope = lax.cond(asked, pull, lambda: (nothing, jnp.zeros_like(s0)))
     # a step so short that it changes nothing is no step
     kept = asked & jnp.isfinite(slope) & ~((value == f0) & (slope == s0))
 
     flat = jnp.abs(slope) <= c2 * jnp.abs(s0)
-    nearly = ((2 * c1 - 1) * s0 >= slope) & (slope >= c2 * s0)
-    accepted = kept & ((enough & flat) | (level & nearly))
+    approximate = ((2 * c1 - 1) * s0 >= slope) & (slope >= c2 * s0)
+    accepted = kept & ((enough & flat) | approximate)  # what is kept is nearly enough
 
     here = Point(b.trial, value, jnp.where(kept, slope, jnp.nan))
     ahead = jnp.where(jnp.isinf(b.high.step), 1.0, b.high.step - b.low.step)
     turned = slope * ahead >= 0  # the minimum lies between the old best point and this one
-    high = _choose(kept, _choose(turned, b.low, b.high), here)
-    last = _choose(kept, b.low, b.last)
-    low = _choose(kept, here, b.low)
-    trial = _next(low, high, last, expand)
+    high = choose(kept, choose(turned, b.low, b.high), here)
+    last = choose(kept, b.low, b.last)
+    low = choose(kept, here, b.low)
+    width = jnp.abs(high.step - low.step)
+    slow = jnp.isnan(high.slope) & (width > 2 / 3 * b.widths[1])
+    trial = _next(low, high, last, expand, slow)
     same = jnp.abs(trial - low.step) <= jnp.finfo(s0.dtype).eps * jnp.abs(low.step)
     return _Bracket(
         low=low,
-        grad=_choose(kept, grad, b.grad),
+        grad=choose(kept, grad, b.grad),
         high=high,
         last=last,
+        widths=(width, b.widths[0]),
         trial=trial,
         evals=b.evals + 1,
         grads=b.grads + asked.astype(jnp.int32),
@@ -152,18 +167,14 @@ def _look(b: _Bracket, ray: Ray, c1: float, c2: float, expand: float) -> _Bracke
     )
 
 
-def _choose(which: Array, a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
-
-
-def _next(low: Point, high: Point, last: Point, expand: float) -> Array:
+def _next(low: Point, high: Point, last: Point, expand: float, slow: Array) -> Array:
     """Return the next step to look at: between the ends, or beyond the best point."""
     width = high.step - low.step
     guess = jnp.where(jnp.isnan(high.slope), quadratic(low, high), cubic(low, high))
     share = (guess - low.step) / width
     share = jnp.where(jnp.isfinite(share), jnp.clip(share, 0.1, 0.9), 0.5)
     share = jnp.where(jnp.isfinite(high.value), share, 0.1)
-    between = low.step + share * width
+    between = low.step + jnp.where(slow, 0.5, share) * width
 
     gone = low.step - last.step
     guess = cubic(last, low)

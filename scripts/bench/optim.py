@@ -27,6 +27,7 @@ import mgh  # noqa: E402
 import numpy as np  # noqa: E402
 import other  # noqa: E402
 from harness import Problem, Result, run  # noqa: E402
+from picture import draw  # noqa: E402
 from solvers import ours, peers  # noqa: E402
 from tables import Table, goals  # noqa: E402
 from walls import walled  # noqa: E402
@@ -122,7 +123,7 @@ def main() -> None:
     table = Table(compare(args))
     print(table.summary(), table.pairwise(), goals(table, args.gtol, args.float32), sep="\n\n")
     if args.picture:
-        table.picture(args.picture)
+        draw(table, args.picture)
 
 
 if __name__ == "__main__":

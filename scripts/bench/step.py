@@ -4,9 +4,8 @@
 
 Everyone trains the same multi-layer perceptron (ReLU, mean softmax cross-entropy, SGD with
 momentum, float32) from the same weights on the same NumPy batches, and must reach the same loss.
-Inside a round each contender runs twice, in an order that is mirrored and rotated from round to
-round; a figure is the median over rounds of the ratio inside a round, so a load that comes and goes
-touches all alike. PyTorch takes part where it is installed.
+A figure is the median over interleaved rounds of the ratio inside a round, so that a load that
+comes and goes touches all alike. PyTorch takes part where it is installed.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from timing import ratio, rounds
 
 from fdl.pure import pure
 from fdl.train.parallel import lift
@@ -28,7 +29,6 @@ from fdl.train.state import init_state
 from fdl.train.step import make_step
 
 RATE, MOMENTUM = 1e-3, 0.9  # low: a loss of NaN or of denormal numbers would be timed differently
-SLICE_SECONDS = 0.15  # one contender's turn
 WARM_UP = 20
 
 Batch = dict[str, np.ndarray]
@@ -217,7 +217,7 @@ def cycle(data: list[Batch], name: str) -> Iterator[Batch]:
         yield from data
 
 
-def measure(workload: Workload, rounds: int) -> dict[str, dict[str, float]]:
+def measure(workload: Workload, number: int) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng(1)
     pairs = zip(workload.sizes[:-1], workload.sizes[1:], strict=True)
     weights = [rng.standard_normal((i, o), np.float32) * np.float32(i**-0.5) for i, o in pairs]
@@ -232,25 +232,14 @@ def measure(workload: Workload, rounds: int) -> dict[str, dict[str, float]]:
         losses[name] = float(loss)
     np.testing.assert_allclose(list(losses.values()), losses["fdl"], rtol=1e-4, err_msg=str(losses))
 
-    once = {name: run(step, sources[name], 20) / 20 for name, step in made.items()}
-    steps = {name: max(5, round(SLICE_SECONDS / seconds)) for name, seconds in once.items()}
-    times: dict[str, list[float]] = {name: [] for name in made}
-    names = list(made)
-    for i in range(rounds):
-        order = names[i % len(names) :] + names[: i % len(names)]
-        spent = dict.fromkeys(names, 0.0)
-        for name in [*order, *reversed(order)]:
-            spent[name] += run(made[name], sources[name], steps[name])
-        for name in names:
-            times[name].append(spent[name] / (2 * steps[name]))
+    turns = {name: partial(run, step, sources[name]) for name, step in made.items()}
+    times = rounds(turns, number)
     return {
         name: {
             "ms": 1e3 * statistics.median(times[name]),
-            "fdl_ratio": statistics.median(
-                a / b for a, b in zip(times["fdl"], times[name], strict=True)
-            ),
+            "fdl_ratio": ratio(times, "fdl", name),
         }
-        for name in names
+        for name in made
     }
 
 

@@ -101,26 +101,6 @@ class Table:
             rows.append(f"| {a} | " + " | ".join(cells) + " |")
         return "\n".join(rows)
 
-    def picture(self, path: str) -> None:
-        """Draw the share of problems solved to the best value within so much, up to 1000."""
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-        for axis, cost, title in zip(axes, (gradients, works), ("gradients", "work"), strict=True):
-            for i, solver in enumerate(self.solvers):
-                costs = sorted(cost(r) for r in self.of(solver) if self.to_best(r))
-                shares = [100 * (k + 1) / len(self.problems) for k in range(len(costs))]
-                end = (shares or [0.0])[-1]
-                style = {"linewidth": 2.5} if solver.startswith("fdl-") else {"linestyle": "--"}
-                x, y = [1, *costs, 10**4], [0.0, *shares, end]
-                axis.step(x, y, where="post", label=solver, color=f"C{i % 10}", **style)
-            axis.set(xscale="log", xlim=(3, 10**4), ylim=(0, 101), xlabel=title)
-            axis.grid(alpha=0.3)
-        axes[0].set_ylabel("problems solved to the best value, %")
-        axes[1].legend(fontsize=8, loc="lower right")
-        figure.savefig(path, dpi=110)
-        plt.close(figure)
-
 
 def gradients(r: Result) -> int:
     return r.ng

@@ -14,18 +14,13 @@ from jax.sharding import PartitionSpec as P
 from fdl import curvature, tree
 from fdl.train import mean_over_devices, shared
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 FOLDER = Path(__file__).parents[1] / "fixtures" / "hessian"
 DATA = np.load(FOLDER / "data.npz")
 CONFIG = json.loads((FOLDER / "config.json").read_text())["config"]
 TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-12}, "float32": {"rtol": 2e-4, "atol": 2e-5}}
 DTYPES = ["float64", pytest.param("float32", marks=pytest.mark.slow)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def unpack(flat):
@@ -66,43 +61,64 @@ def same(found, expected, dtype):
 def test_matrices_and_products_of_pytorch(dtype):
     params, v, model = fixture(dtype)
     fun = lambda p: mean_loss(model(p))  # noqa: E731
-    same(jax.jit(partial(curvature.hessian, fun))(params), DATA["hessian"], dtype)
-    dense = jax.jit(partial(curvature.gauss_newton, model, mean_loss))(params)
-    same(dense, DATA["ggn_fisher"], dtype)
-    same(jax.jit(partial(curvature.hvp, fun))(params, v), DATA["hvp"], dtype)
-    same(jax.jit(partial(curvature.gnvp, model, mean_loss))(params, v), DATA["gnvp"], dtype)
-    grad, product = curvature.hvp_operator(fun, params)
-    same(grad, DATA["grad"], dtype)
-    same(product(v), DATA["hvp"], dtype)
-    # the logits of a softmax are natural parameters: Fisher = Gauss-Newton
     cross_entropy = lambda a, z: -(jax.nn.softmax(a) * jax.nn.log_softmax(z)).sum(-1).mean()  # noqa: E731
-    same(curvature.fvp(model, cross_entropy, params, v), DATA["gnvp"], dtype)
-    empirical = curvature.empirical_fvp(lambda p: each_loss(model(p)), params, v)
-    same(empirical, DATA["empirical_fisher"] @ DATA["v"], dtype)
+
+    @jax.jit
+    def compute(params, v):
+        grad, product = curvature.hvp_operator(fun, params)
+        return {
+            "hessian": curvature.hessian(fun, params),
+            "ggn_fisher": curvature.gauss_newton(model, mean_loss, params),
+            "hvp": (curvature.hvp(fun, params, v), product(v)),
+            # the logits of a softmax are natural parameters: Fisher = Gauss-Newton
+            "gnvp": (
+                curvature.gnvp(model, mean_loss, params, v),
+                curvature.fvp(model, cross_entropy, params, v),
+            ),
+            "grad": grad,
+            "empirical": curvature.empirical_fvp(lambda p: each_loss(model(p)), params, v),
+        }
+
+    found = compute(params, v)
+    for name in ("hessian", "ggn_fisher", "grad"):
+        same(found[name], DATA[name], dtype)
+    for name in ("hvp", "gnvp"):
+        for product in found[name]:
+            same(product, DATA[name], dtype)
+    same(found["empirical"], DATA["empirical_fisher"] @ DATA["v"], dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_spectra_and_steps_of_pytorch(dtype):
     params, _, model = fixture(dtype)
     fun = lambda p: mean_loss(model(p))  # noqa: E731
-    h, g = jax.jit(partial(curvature.hessian, fun))(params), DATA["grad"].astype(dtype)
-    values, vectors = jnp.linalg.eigh(h)
+    g = DATA["grad"].astype(dtype)
+
+    @jax.jit
+    def compute(params, minus_g):
+        h, gauss_newton = (
+            curvature.hessian(fun, params),
+            curvature.gauss_newton(model, mean_loss, params),
+        )
+        _, product = curvature.hvp_operator(fun, params)
+        _, damped = curvature.hvp_operator(lambda p: fun(p) + 2.5 * tree.vdot(p, p), params)
+        solved = curvature.conjugate_gradient(damped, minus_g, rtol=1e-12, max_steps=60)
+        krylov = curvature.lanczos(product, params, len(g))
+        return h, gauss_newton, curvature.tridiagonal(krylov), solved.x
+
+    h, gauss_newton, tridiagonal, solved = compute(params, unpack(-g))
+    values, vectors = np.linalg.eigh(h)
     np.testing.assert_allclose(values, DATA["hessian_eigenvalues"], **TOLERANCE[dtype])
-    ggn = jax.jit(partial(curvature.gauss_newton, model, mean_loss))(params)
-    ggn = jnp.linalg.eigvalsh(ggn)
-    np.testing.assert_allclose(ggn, DATA["ggn_eigenvalues"], **TOLERANCE[dtype])
-    np.testing.assert_allclose(jnp.trace(h), DATA["trace"], **TOLERANCE[dtype])
-    damped = -jnp.linalg.solve(h + 5 * jnp.eye(len(g), dtype=dtype), g)
-    np.testing.assert_allclose(damped, DATA["damped_newton_step"], **TOLERANCE[dtype])
-    free = -vectors @ ((vectors.T @ g) / (jnp.abs(values) + 0.1))
+    found = np.linalg.eigvalsh(gauss_newton)
+    np.testing.assert_allclose(found, DATA["ggn_eigenvalues"], **TOLERANCE[dtype])
+    np.testing.assert_allclose(np.trace(h), DATA["trace"], **TOLERANCE[dtype])
+    step = -np.linalg.solve(h + 5 * np.eye(len(g), dtype=dtype), g)
+    np.testing.assert_allclose(step, DATA["damped_newton_step"], **TOLERANCE[dtype])
+    free = -vectors @ ((vectors.T @ g) / (np.abs(values) + 0.1))
     np.testing.assert_allclose(free, DATA["saddle_free_step"], **TOLERANCE[dtype])
-    _, product = curvature.hvp_operator(fun, params)
-    krylov = jax.jit(lambda p: curvature.lanczos(product, p, len(g)))(params)
-    ritz = jnp.linalg.eigvalsh(curvature.tridiagonal(krylov))
+    ritz = np.linalg.eigvalsh(tridiagonal)
     np.testing.assert_allclose(ritz, DATA["hessian_eigenvalues"], **TOLERANCE[dtype])
-    _, product = curvature.hvp_operator(lambda p: fun(p) + 2.5 * tree.vdot(p, p), params)
-    solved = curvature.conjugate_gradient(product, unpack(-g), rtol=1e-12, max_steps=60)
-    same(solved.x, DATA["damped_newton_step"], dtype)
+    same(solved, DATA["damped_newton_step"], dtype)
 
 
 def test_closed_forms():
@@ -133,22 +149,25 @@ def test_closed_forms():
 def test_gauss_newton_is_the_dense_product_and_semi_definite():
     params, v, model = fixture("float64")
     vector, unravel = tree.ravel(params)
-    jacobian = jax.jacrev(lambda p: model(unravel(p)).ravel())(vector)
+    jacobian = jax.jit(jax.jacrev(lambda p: model(unravel(p)).ravel()))(vector)
     target = jnp.sin(jnp.arange(32.0)).reshape(16, 2)
     # not separable over the outputs, and not convex far away
     loss = lambda z: jnp.log1p(jnp.sum((z - target) ** 2))  # noqa: E731
-    inner = jax.hessian(lambda z: loss(z.reshape(16, 2)))(model(params).ravel())
+    inner = jax.jit(jax.hessian(lambda z: loss(z.reshape(16, 2))))(model(params).ravel())
     expected = jacobian.T @ inner @ jacobian
-    np.testing.assert_allclose(
-        curvature.gauss_newton(model, loss, params), expected, rtol=1e-10, atol=1e-13
-    )
-    np.testing.assert_allclose(
-        tree.ravel(curvature.gnvp(model, loss, params, v))[0],
-        expected @ DATA["v"],
-        rtol=1e-10,
-        atol=1e-13,
-    )
-    assert np.linalg.eigvalsh(curvature.gauss_newton(model, mean_loss, params))[0] > -1e-15
+
+    @jax.jit
+    def compute(params, v):
+        return (
+            curvature.gauss_newton(model, loss, params),
+            tree.ravel(curvature.gnvp(model, loss, params, v))[0],
+            curvature.gauss_newton(model, mean_loss, params),
+        )
+
+    dense, product, convex = compute(params, v)
+    np.testing.assert_allclose(dense, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(product, expected @ DATA["v"], rtol=1e-10, atol=1e-13)
+    assert np.linalg.eigvalsh(convex)[0] > -1e-15
 
 
 def test_fisher_is_the_expectation_over_the_models_own_labels():

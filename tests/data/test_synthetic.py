@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fdl.data import inverse_sine, sine, spirals, two_moons
+from fdl.data import heteroscedastic_sine, inverse_sine, sine, spirals, two_moons
 
-MAKERS = [spirals, two_moons, sine, inverse_sine]
+MAKERS = [spirals, two_moons, sine, heteroscedastic_sine, inverse_sine]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -37,6 +37,19 @@ def test_sine_noise_has_the_given_deviation():
     residual = arrays["y"] - np.sin(np.pi * arrays["x"])
     assert residual.std() == pytest.approx(0.2, rel=0.05)
     assert abs(residual.mean()) < 0.01
+
+
+def test_noise_of_the_heteroscedastic_sine_grows_with_x():
+    arrays = heteroscedastic_sine(20_000, noise=0.5)
+    x = arrays["x"][:, 0].astype(float)
+    white = (arrays["y"][:, 0] - 2 * np.sin(2 * np.pi * x)) / (0.5 * (x + 0.5))
+    for part in (white[x < 0.2], white[(0.4 < x) & (x < 0.6)], white[x > 0.8]):
+        assert abs(part.mean()) < 4 / np.sqrt(len(part))
+        assert abs(part.std() - 1) < 4 / np.sqrt(2 * len(part))
+    # the entropy of y given x with noise 1, as the docstring says it
+    grid = np.linspace(0.5, 1.5, 100_001)
+    best = 0.5 * np.log(2 * np.pi * np.e) + np.trapezoid(np.log(grid), grid)
+    assert best == pytest.approx(1.3737, abs=5e-5)
 
 
 def test_inverse_sine_has_three_answers_in_the_middle():

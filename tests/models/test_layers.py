@@ -187,10 +187,69 @@ def test_batch_norm_of_bfloat16_takes_its_statistics_in_float32():
     np.testing.assert_allclose(norm.var[...], exact.var(0), rtol=1e-5)
 
 
+def test_batch_norm_does_not_see_what_is_masked():
+    """Rows that fill up a batch, whatever is in them, leave statistics and gradients alone."""
+    mask = np.array([1, 1, 0, 1, 1, 0, 1, 0], bool)
+    apply, params, extra = pure(BatchNorm(5, axis_name="data", unbiased_running_var=True))
+    weights = np.random.default_rng(2).normal(size=X.shape).astype(np.float32)
+
+    def padded(x):
+        filled = jnp.where(mask[:, None], x, 1e4)
+        out, new = apply(params, extra, filled, mask=mask, train=True)
+        return (jnp.where(mask[:, None], out, 0) * weights).sum(), new
+
+    def in_four(x):
+        body = jax.vmap(
+            lambda x, mask: apply(params, extra, x, mask=mask, train=True), axis_name="data"
+        )
+        filled = jnp.where(mask[:, None], x, 1e4)
+        out, new = body(filled.reshape(4, 2, 5), mask.reshape(4, 2))
+        kept = jnp.where(mask[:, None], out.reshape(8, 5), 0)
+        return (kept * weights).sum(), jax.tree.map(lambda a: a[0], new)
+
+    def alone(x):
+        out, new = apply(params, extra, x[np.flatnonzero(mask)], train=True)
+        return (out * weights[mask]).sum(), new
+
+    expected = jax.jit(jax.value_and_grad(alone, has_aux=True))(X)
+    for found in (padded, in_four):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+            jax.jit(jax.value_and_grad(found, has_aux=True))(X),
+            expected,
+        )
+
+
+def test_batch_norm_takes_positions_in_a_mask():
+    x = np.random.default_rng(3).normal(size=(2, 4, 3))
+    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool)
+    norm = BatchNorm(3, momentum=0.0)
+    norm(x, mask=mask)
+    np.testing.assert_allclose(norm.mean[...], x[mask].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(norm.var[...], x[mask].var(0), rtol=1e-5)
+
+
+def test_gradient_is_orthogonal_to_weights_before_a_batch_norm():
+    """Their length does not matter to the output, and a bias there has no effect at all."""
+    inputs = np.random.default_rng(4).normal(size=(16, 6))
+    w, b = np.random.default_rng(5).normal(size=(6, 5)), np.ones((1, 5))
+
+    def loss(w, b):
+        out = BatchNorm(5, epsilon=1e-12)(inputs @ w + b)
+        return (jnp.sin(3 * out) * jnp.arange(1, 6)[None]).sum()
+
+    value, (gradient, bias) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(w, b)
+    assert loss(w * np.array([[0.1, 2, 3, 40, 5]]), b) == pytest.approx(float(value), rel=1e-9)
+    np.testing.assert_allclose((w * gradient).sum(0), 0, atol=1e-9)
+    np.testing.assert_allclose(bias, 0, atol=1e-9)
+    assert np.abs(gradient).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: BatchNorm(5)(X[:1]), "at least 2 values of each feature in training, got 1"),
+        (lambda: BatchNorm(5)(X, mask=np.ones(7)), r"of shape \(8,\), got \(7,\)"),
         (lambda: BatchNorm(4)(X), r"\(batch, ..., 4\), got \(8, 5\)"),
         (lambda: BatchNorm(5, momentum=1.0), r"must lie in \[0, 1\), got 1.0"),
         (lambda: BatchNorm(5, epsilon=0.0), r"must be > 0, got 0.0"),

@@ -68,18 +68,27 @@ def update(
     return optax.apply_updates(params, updates), state, value
 
 
-def run(
-    tx: optax.GradientTransformationExtraArgs,
-    params: Tree,
-    steps: int,
-    f: Callable = objective,
-) -> tuple[Tree, Tree]:
-    """Return the parameters and the state after some steps, in one compiled scan."""
+def history(
+    tx: optax.GradientTransformationExtraArgs, steps: int, f: Callable = objective
+) -> Callable[[Tree], tuple[Tree, Tree]]:
+    """Return the function from a start to the parameters and states after each of some updates.
 
-    def step(carry: Tree, _: None) -> tuple[Tree, None]:
+    It is one compiled scan; the arrays that it returns have one more axis, of length `steps`.
+    """
+
+    def step(carry: Tree, _: None) -> tuple[Tree, Tree]:
         params, state, _ = update(tx, f, *carry)
-        return (params, state), None
+        return (params, state), (params, state)
 
+    return jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=steps)[1])
+
+
+def at(trees: Tree, k: int) -> Tree:
+    """Return what a history holds after its k-th update."""
+    return jax.tree.map(lambda x: x[k - 1], jax.device_get(trees))
+
+
+def run(tx: optax.GradientTransformationExtraArgs, params: Tree, steps: int) -> tuple[Tree, Tree]:
+    """Return the parameters and the state after some steps on `objective`."""
     with hidden_parameters_are_known():
-        scan = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=steps)[0])
-        return scan(params)
+        return at(history(tx, steps)(params), steps)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 
 def rosenbrock(x):
@@ -46,6 +47,11 @@ FUNCTIONS = {  # smooth, with a usual start
     "logistic": (logistic, np.zeros(5)),
     "trigonometric": (trigonometric, np.array([1.0, -2.0, 0.5])),
 }
+
+
+def usual(*quick):
+    """List the functions above for a test of each; all but those named are left to --slow."""
+    return [pytest.param(n, marks=[] if n in quick else [pytest.mark.slow]) for n in FUNCTIONS]
 
 
 def quadratic(n, condition=50.0, seed=0):

@@ -9,8 +9,18 @@ import optax
 import pytest
 
 from fdl import optim
-from tests.optim.probes import hidden_parameters_are_known, objective, params_of, run, update
-from tests.optim.registry import ENTRIES, every, marks
+from tests.optim.probes import (
+    at,
+    hidden_parameters_are_known,
+    history,
+    objective,
+    params_of,
+    run,
+    update,
+)
+from tests.optim.registry import ENTRIES, alone, every, marks
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 DTYPES = [np.float64, np.float32, np.float16, jnp.bfloat16, np.complex64]
 QUICK = [np.float64, jnp.bfloat16]
@@ -29,13 +39,6 @@ def grid(quick):
         for dtype in DTYPES
         if not (entry.real and jnp.issubdtype(dtype, jnp.complexfloating))
     ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def forms(tree):
@@ -112,7 +115,7 @@ def test_it_compiles_once(entry):
         return update(tx, objective, params, state)
 
     params = params_of(np.float32)
-    in_one, state = run(tx, params, 3), tx.init(params)
+    in_one, state = at(alone(entry.name)(params), 3), tx.init(params)
     for _ in range(3):
         params, state, _ = step(params, state)
     assert len(traced) == 1 and step._cache_size() == 1
@@ -123,11 +126,44 @@ def test_it_compiles_once(entry):
     )
 
 
+LOOPS = {
+    "bfgs": optim.scale_by_bfgs(),
+    "lbfgs": optim.scale_by_lbfgs(3),
+    "nonlinear_cg": optim.scale_by_nonlinear_cg(),
+    "newton": optim.scale_by_newton(hessian_fn=lambda p: jnp.eye(11)),
+    "cholesky": optim.scale_by_newton(mode="cholesky", hessian_fn=lambda p: jnp.eye(11)),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_outside_jit_a_direction_compiles_nothing_after_its_first_update(name):
+    """A loop whose body is a new function each time would be a new program each time."""
+    events, seen = [], []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(duration)
+
+    tx, params = LOOPS[name], params_of()
+    state = tx.init(params)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.jit(lambda x: x + 1)(0.0)
+        assert events, "JAX tells of no compilation: the name of the event has changed"
+        for _ in range(5):
+            grads = jax.tree.map(jnp.cos, params)
+            _, state = tx.update(grads, state, params, value_fn=objective)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+            seen.append(len(events))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert seen[0] == seen[-1]
+
+
 @pytest.mark.parametrize(("entry", "dtype"), grid(QUICK))
 def test_it_descends_in_every_type(entry, dtype):
     params = params_of(dtype)
-    tx = entry.make()
-    end, _ = run(tx, params, 12)
+    end, _ = at(alone(entry.name)(params), 12)
     assert objective(end) < 0.9 * objective(params)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(end))
 
@@ -135,7 +171,7 @@ def test_it_descends_in_every_type(entry, dtype):
 @every
 def test_hyperparameters_may_be_traced(entry):
     params = params_of()
-    plain, _ = run(entry.make(), params, 6)
+    plain, _ = at(alone(entry.name)(params), 6)
     injected, _ = run(entry.inject(), params, 6)
     assert objective(injected) < objective(params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), injected, plain)
@@ -144,18 +180,59 @@ def test_hyperparameters_may_be_traced(entry):
 @pytest.mark.slow
 @every
 def test_starts_side_by_side_move_as_each_alone(entry):
-    tx, params = entry.make(), params_of()
+    params = params_of()
     starts = jax.tree.map(lambda p: jnp.stack([p, p + 0.3, 0.5 - p]), params)
-    each = jax.vmap(lambda p: run(tx, p, 5)[0])
-    alone = [run(tx, jax.tree.map(lambda s, i=i: s[i], starts), 5)[0] for i in range(3)]
-    together = each(starts)
-    for i, end in enumerate(alone):
-        assert objective(end) < objective(jax.tree.map(lambda s, i=i: s[i], starts))
+    points, _ = jax.device_get(jax.vmap(alone(entry.name))(starts))
+    for i in range(3):
+        start = jax.tree.map(lambda s, i=i: s[i], starts)
+        end, _ = at(alone(entry.name)(start), 5)
+        assert objective(end) < objective(start)
         jax.tree.map(
-            lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=1e-10, atol=1e-12),
-            together,
+            lambda x, y, i=i: np.testing.assert_allclose(x[i, 4], y, rtol=1e-10, atol=1e-12),
+            points,
             end,
         )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=marks(entry))
+        for entry in ENTRIES
+        if "learning_rate" in inspect.signature(entry.factory).parameters
+    ],
+)
+def test_a_learning_rate_may_be_a_schedule(entry):
+    """One that is constant for three updates gives those of a number, and then it is felt."""
+    rate, params = entry.kwargs.get("learning_rate", 1.0), params_of()
+    halved = {"learning_rate": lambda count: jnp.where(count < 3, rate, rate / 2)}
+    points = history(entry._replace(kwargs=entry.kwargs | halved).make(), 4)(params)[0]
+    plain = alone(entry.name)(params)[0]
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), at(points, 3), at(plain, 3)
+    )
+    moved = jax.tree.map(lambda x, y: np.not_equal(x, y).any(), at(points, 4), at(plain, 4))
+    # from the second update on the search of nonlinear_cg interpolates its first trial
+    assert any(jax.tree.leaves(moved)) == (entry.name != "nonlinear_cg")
+
+
+@every
+def test_value_and_gradient_are_in_a_state_at_most_once(entry):
+    """Else `optax.value_and_grad_from_state` would not know which to take, and raise."""
+    state = entry.make().init(params_of())
+    for name in ("value", "grad"):
+        assert len(optax.tree.get_all_with_path(state, name)) <= 1
+
+
+@every
+def test_missing_keywords_are_asked_for_by_name(entry):
+    tx, params = optax.with_extra_args_support(entry.factory(**entry.kwargs)), params_of()
+    try:
+        updates, _ = tx.update(params, tx.init(params), params)
+    except (TypeError, ValueError) as error:
+        assert any(name in str(error) for name in ("value_fn", "'value'", "'grad'"))
+    else:
+        assert forms(updates)[0] == forms(params)[0]
 
 
 @every

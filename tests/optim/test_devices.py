@@ -35,6 +35,8 @@ from fdl.optim.nonlinear_cg import nonlinear_cg
 from fdl.optim.saddle_free import scale_by_saddle_free_krylov
 from fdl.optim.wolfe import scale_by_wolfe
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 B, IN, HIDDEN, STEPS = 16, 3, 3, 4
 WATCHDOG = 60  # seconds for a step that is compiled
 Tree = Any
@@ -71,13 +73,6 @@ def cases() -> Iterator[Any]:
                 name = f"{family}-{how}{' checked' if checked else ''}-{n}"
                 marks = [] if quick else [pytest.mark.slow]
                 yield pytest.param(family, how, checked, n, id=name, marks=marks)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @contextmanager

@@ -5,10 +5,18 @@ import optax
 import pytest
 
 from fdl import optim
-from tests.optim.problems import FUNCTIONS, exact_search, fixed_steps, linear_cg, path, quadratic
+from tests.optim.problems import (
+    FUNCTIONS,
+    exact_search,
+    fixed_steps,
+    linear_cg,
+    path,
+    quadratic,
+    usual,
+)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", usual("beale", "wood"))
 def test_with_room_for_all_pairs_it_is_bfgs(name):
     """BFGS whose first matrix is scaled by the newest pair, as L-BFGS does it, after each step."""
     fun, x0 = FUNCTIONS[name]
@@ -97,6 +105,53 @@ def test_a_search_that_finds_nothing_empties_the_memory():
     d, state = tx.update(g + 1, state, x + 0.5)
     assert state.pairs == 0 and not state.rates.any()
     np.testing.assert_allclose(d, (g + 1) / np.linalg.norm(g + 1), rtol=1e-12)
+
+
+def test_a_direction_that_does_not_lead_down_empties_the_memory():
+    tx = optim.scale_by_lbfgs(3)
+    x, g = jnp.zeros(2), jnp.array([3.0, 4.0])
+    _, state = tx.update(g, tx.init(x), x)
+    _, state = tx.update(g + 1, state, x + 0.5)
+    uphill, across = state._replace(scale=jnp.asarray(-1.0)), jnp.array([3.0, -3.0])
+    d, state = tx.update(across, uphill, x + jnp.array([0.5, 0.6]))  # s'y < 0: nothing is learned
+    np.testing.assert_allclose(d, across / np.linalg.norm(across), rtol=1e-12)
+    assert state.pairs == 0 and not state.rates.any()
+
+
+def test_where_init_was_given_is_no_step():
+    tx = optim.scale_by_lbfgs(3)
+    g = jnp.array([3.0, 4.0])
+    d, state = tx.update(g, tx.init(jnp.zeros(2)), jnp.ones(2))  # s'g > 0
+    np.testing.assert_allclose(d, g / 5, rtol=1e-12)
+    assert state.pairs == 0
+
+
+def test_halves_are_remembered_and_summed_in_float32():
+    """In numbers that halves can hold the direction is that of float32, then rounded."""
+    rng, tx = np.random.default_rng(0), optim.scale_by_lbfgs(3)
+    curvature = jnp.asarray(np.geomspace(1, 30, 200), "bfloat16").astype("float32")
+    points = jnp.asarray(rng.normal(size=(5, 200)), "bfloat16").astype("float32")
+    gradients = (points * curvature[None]).astype("bfloat16").astype("float32")
+    update, ends = jax.jit(tx.update), []
+    for kind in ("bfloat16", "float32"):
+        state = tx.init(points[0].astype(kind))
+        for x, g in zip(points, gradients, strict=True):
+            d, state = update(g.astype(kind), state, x.astype(kind))
+        assert d.dtype == kind and state.pairs == 4
+        ends.append(d)
+    np.testing.assert_array_equal(ends[0], ends[1].astype("bfloat16"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_pairs_that_are_not_finite_are_not_learned(bad):
+    """1e200 is finite, its square is not."""
+    tx = optim.scale_by_lbfgs(3)
+    x, g = jnp.zeros(2), jnp.array([3.0, 4.0])
+    _, state = tx.update(g, tx.init(x), x)
+    _, state = tx.update(g + 1, state, x + 0.5)
+    _, after = tx.update(g + jnp.array([0.0, bad]), state, x + 1.0)
+    for leaf in jax.tree.leaves((after.steps, after.changes, after.rates, after.scale)):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() < 10
 
 
 def test_trees_of_mixed_types_keep_their_types():

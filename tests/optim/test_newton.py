@@ -15,6 +15,8 @@ from fdl.optim import minimize, trust_region
 from fdl.optim.newton import make_model, modified_cholesky, newton, scale_by_newton
 from fdl.optim.saddle_free import saddle_free_newton, scale_by_saddle_free_krylov
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 RNG = np.random.default_rng(0)
 FIXTURE = np.load(Path(__file__).parents[1] / "fixtures" / "hessian" / "data.npz")
 MODES = ["shift", "abs", "cholesky", "plain"]
@@ -25,13 +27,6 @@ def same_numbers() -> None:
     """Draw the same numbers in each test, whichever ran before."""
     global RNG
     RNG = np.random.default_rng(1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def symmetric(values, seed=0):
@@ -71,7 +66,9 @@ def rosenbrock(x):
 # --- directions --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 2e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [("float64", 1e-9), pytest.param("float32", 2e-4, marks=pytest.mark.slow)]
+)
 def test_steps_of_pytorch(dtype, rtol):
     # H + 5 I and |H| + 0.1 I of a network, solved by NumPy
     h = jnp.asarray(FIXTURE["hessian"], dtype)
@@ -291,10 +288,17 @@ COMPLETE = {
     "saddle_free": saddle_free_newton,
     "krylov": functools.partial(saddle_free_newton, rank=3),
 }
+USUAL = {"newton", "saddle_free", "krylov"}  # the others by --slow
 
 
-@pytest.mark.parametrize("name", COMPLETE)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if name in quick else [pytest.mark.slow])
+        for dtype, quick in {"float64": USUAL, "float32": {"newton"}}.items()
+        for name in COMPLETE
+    ],
+)
 def test_rosenbrock_is_solved_by_few_gradients(name, dtype):
     found = minimize(
         COMPLETE[name](), rosenbrock, jnp.array([-1.2, 1.0, 0.5], dtype), gtol=GTOL[dtype]
@@ -304,7 +308,9 @@ def test_rosenbrock_is_solved_by_few_gradients(name, dtype):
     assert found.njev <= 60 and found.value < 1e-4
 
 
-@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize(
+    "name", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in COMPLETE]
+)
 def test_values_never_rise_and_walls_hold(name):
     def f(x):  # NaN outside a ball, and outside the domain of the logarithm
         inside = jnp.sum(x**2) < 9

@@ -14,6 +14,8 @@ from fdl.optim import minimize
 from fdl.optim.hessian_free import hessian_free, scale_by_hessian_free
 from fdl.optim.newton_cg import newton_cg, scale_by_newton_cg
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(40, 5)))
 Y = jnp.asarray(np.eye(3)[RNG.integers(0, 3, 40)])
@@ -24,13 +26,6 @@ def same_numbers() -> None:
     """Draw the same numbers in each test, whichever ran before."""
     global RNG
     RNG = np.random.default_rng(1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def symmetric(values, seed=0):
@@ -106,7 +101,7 @@ def test_forcing_terms_of_eisenstat_and_walker():
     tx = scale_by_newton_cg(search=False)
     x = jnp.asarray(RNG.normal(size=30))
     state, before = tx.init(x), None
-    for _ in range(5):
+    for _ in range(6):
         g = jax.grad(f)(x)
         u, state = tx.update(g, state, x, value_fn=f)
         size = float(jnp.linalg.norm(g))
@@ -282,19 +277,22 @@ def test_hessian_free_solves_least_squares():
 
 @pytest.mark.slow
 def test_hessian_free_trains_a_deep_autoencoder_better_than_momentum():
+    """Of logistic units, whose plateau at the mean of the data is what the method was made for.
+
+    With tanh, and weights that keep the signal's size, the best momentum is as good or better.
+    """
     x = jnp.asarray(data.digits(flat=True).train["x"][:300], jnp.float32)
     sizes = [64, 32, 16, 6, 16, 32, 64]
     keys = jax.random.split(jax.random.key(0), len(sizes))
     params = [
-        {"w": jax.random.normal(k, (m, n)) / m**0.5, "b": jnp.zeros(n)}
+        {"w": jax.random.normal(k, (m, n), jnp.float32) / m**0.5, "b": jnp.zeros(n, jnp.float32)}
         for k, m, n in zip(keys, sizes, sizes[1:], strict=False)
     ]
-    params = jax.tree.map(lambda a: a.astype(jnp.float32), params)
 
     def decode(p):
         h = x
         for layer in p[:-1]:
-            h = jnp.tanh(h @ layer["w"] + layer["b"][None])
+            h = jax.nn.sigmoid(h @ layer["w"] + layer["b"][None])
         return h @ p[-1]["w"] + p[-1]["b"][None]
 
     def squares(z):
@@ -310,26 +308,30 @@ def test_hessian_free_trains_a_deep_autoencoder_better_than_momentum():
         products = optax.tree.get(state, "hessian_products")
         return (optax.apply_updates(p, u), state), (value, products)
 
-    (p, _), (values, products) = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=15))(
+    (p, _), (values, products) = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=25))(
         params
     )
     # a product costs two passes forward and two back: twice a gradient
-    passes = int(2 * products[-1] + 15)
+    passes = int(2 * products[-1] + 25)
 
-    def momentum(rate):
-        sgd = optax.sgd(rate, momentum=0.95, nesterov=True)
+    def momentum(rate, decay):
+        sgd = optax.sgd(rate, momentum=decay, nesterov=True)
 
         def go(carry, _):
             p, state = carry
             u, state = sgd.update(jax.grad(f)(p), state)
             return (optax.apply_updates(p, u), state), None
 
-        return jax.jit(lambda p: jax.lax.scan(go, (p, sgd.init(p)), length=passes)[0][0])(params)
+        return f(jax.lax.scan(go, (params, sgd.init(params)), length=passes)[0][0])
 
     reached = float(f(p))
-    others = [float(f(momentum(rate))) for rate in (0.003, 0.01, 0.03, 0.1)]
+    rates = np.array([0.01, 0.03, 0.1, 0.3] * 3)
+    decays = np.repeat([0.9, 0.95, 0.99], 4)
+    others = jax.jit(jax.vmap(momentum))(rates.astype("f"), decays.astype("f"))
     assert np.isfinite(reached) and (np.diff(values) <= 1e-5).all()
-    assert reached < np.nanmin(others), (reached, others, passes)
+    mean = float(squares(x.mean(0)[None]))
+    assert np.nanmin(others) < 0.95 * mean, "momentum has not left the plateau"
+    assert reached < 0.9 * np.nanmin(others), (reached, others, passes)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.optim.problems import (
     quadratic,
 )
 
-USUAL = {("hz", "rosenbrock"), ("hz", "logistic"), ("pr+", "beale")}  # the others by --slow
+USUAL = {("pr+", "beale"), ("dy", "wood")}  # the others by --slow, hz in test_minimize
 RULES = ["hz", "pr+", "pr", "fr", "prfr", "hs", "dy", "hs-dy"]
 
 
@@ -46,7 +46,7 @@ def test_every_rule_is_linear_conjugate_gradients_on_a_quadratic(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["wood", "logistic"])
+@pytest.mark.parametrize("name", ["wood", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_directions_are_those_of_the_formulas(rule, name):
     fun, x0 = FUNCTIONS[name]
     grad = jax.jit(jax.grad(fun))
@@ -66,6 +66,24 @@ def test_directions_are_those_of_the_formulas(rule, name):
         last = g, d if k else -g
         x = x + rng.uniform(0.01, 0.1) * d / np.linalg.norm(d)
     assert restarts < 4
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("growth", [1.0, 1e6])  # with 1e6 |g_| is below eta, in the bound of hz
+def test_rules_are_the_formulas_for_any_vectors(rule, growth):
+    rng = np.random.default_rng(0)
+    tx = optim.scale_by_nonlinear_cg(rule, eta=0.1)
+    update, seen = jax.jit(tx.update), []
+    for _ in range(60):
+        g, p, d = rng.normal(size=(3, 3)) * np.array([[growth**0.5], [growth**-0.5], [1.0]])
+        state = tx.init(g)._replace(count=1, since=1, updates=p, direction=-d)
+        found, after = update(g, state, g)
+        b = beta(rule, g, p, d, eta=0.1)
+        down = (-g + b * d) @ g < -1e-12 * np.linalg.norm(g) * np.linalg.norm(-g + b * d)
+        np.testing.assert_allclose(found, g - b * d if down else g, rtol=1e-9, atol=1e-9)
+        assert after.since == (2 if down else 1)
+        seen.append(down)
+    assert any(seen)
 
 
 def test_with_the_steps_of_scipy_it_goes_the_way_of_scipy():
@@ -121,6 +139,18 @@ def test_restarts(options, anew):
         since.append(int(state.since))
         x = x - 1e-4 * d
     assert since == anew
+
+
+def test_gradients_that_are_not_orthogonal_begin_anew():
+    rng, seen = np.random.default_rng(0), []
+    tx = optim.scale_by_nonlinear_cg("fr", powell_nu=0.3)
+    update = jax.jit(tx.update)
+    for _ in range(40):
+        g, p = rng.normal(size=(2, 4))
+        state = tx.init(g)._replace(count=1, since=1, updates=p, direction=g)  # surely downhill
+        seen.append(abs(g @ p) >= 0.3 * g @ g)
+        assert update(g, state, g)[1].since == (1 if seen[-1] else 2)
+    assert 10 < sum(seen) < 30
 
 
 def test_a_search_that_finds_nothing_begins_anew():

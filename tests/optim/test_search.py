@@ -232,7 +232,8 @@ def test_a_complex_number_is_two_real_ones(name):
     [
         ({"max_steps": 0}, r"\(max_steps=...\) must be >= 1, got 0"),
         ({"c1": 0.5}, r"\(c1=...\) must be in \(0, 0.5\), got 0.5"),
-        ({"c2": 1.0}, r"\(c2=...\) must be in .*, got 1.0"),
+        ({"c2": 1.0}, r"\(c2=...\) must be in .c1, 1\), got 1.0"),
+        ({"c1": 0.4, "c2": 0.3}, r"\(c2=...\) must be in .c1, 1\), got 0.3"),
         ({"factor": 1.0}, r"\(factor=...\) must be in \(0, 1\), got 1.0"),
         ({"expand": 1.0}, r"\(expand=...\) must be > 1, got 1.0"),
         ({"eps": -1.0}, r"\(eps=...\) must be >= 0, got -1.0"),
@@ -247,6 +248,19 @@ def test_arguments_out_of_range(name, arguments, message):
         pytest.skip("no such argument")
     with pytest.raises(ValueError, match=message):
         SEARCHES[name](**arguments)
+
+
+@ALL
+def test_traced_constants_are_taken_as_they_are(name):
+    """What is known only when it runs cannot be compared: neither with its range nor with c1."""
+    make = SEARCHES[name]
+    x, constants = jnp.ones(2), {} if name == "armijo" else {"c2": 0.3}
+
+    @jax.jit
+    def run(c1, constants):
+        return once(lambda x: jnp.sum(x**4), make(c1=c1, **constants), x, -x)[0]
+
+    np.testing.assert_allclose(run(0.2, constants), run(1e-3, constants), rtol=1e-12)
 
 
 @ALL

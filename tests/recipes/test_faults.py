@@ -58,9 +58,18 @@ def resume(out, *flags, recipe="mlp"):
     return start(out, *(["--resume"] if begun else []), *flags, recipe=recipe)
 
 
+WHOLE = ["--hidden", "16", "--batch", "1293", "--optimizer"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "flags", [[], ["--batch-norm", "--optimizer", "adamw", "--parallel", "pmap", "--devices", "4"]]
+    "flags",
+    [
+        [],
+        ["--batch-norm", "--optimizer", "adamw", "--parallel", "pmap", "--devices", "4"],
+        [*WHOLE, "bfgs"],
+        [*WHOLE, "newton_cg"],
+    ],
 )
 def test_a_run_killed_at_ten_random_moments_ends_bit_for_bit_the_same(flags, tmp_path):
     expected = whole(tmp_path / "whole", *flags)

@@ -19,7 +19,13 @@ RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "recipes").g
 # what all recipes do alike is tried with one of them, and with all by --slow
 USUALLY_MLP = [n if n == "mlp" else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
 SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
-SMALL = {"universal_approximation": {"widths": (2, 8)}}  # compiling six networks takes long
+SMALL = {  # compiling all of them takes long
+    "adversarial": {"hidden": (16,), "train_walk": 1, "test_walk": 1},
+    "landscapes": {"landscapes": ("bowl",)},
+    "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
+    "tangents": {"hidden": (16,), "code": 8, "code_steps": 20, "candidates": 2},
+    "universal_approximation": {"widths": (2, 8)},
+}
 
 
 def recipe(name):
@@ -69,7 +75,9 @@ def test_a_stopped_and_resumed_recipe_ends_as_if_never_stopped(name, tmp_path, m
 @pytest.mark.parametrize("name", USUALLY_MLP)
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
 def test_a_recipe_computes_the_same_on_many_devices(name, parallel, tmp_path):
-    config = {"batch": 64, "steps": 10, "eval_every": 10}
+    config = {"steps": 10, "eval_every": 10}
+    if hasattr(recipe(name).Config, "batch"):  # else there are no data to spread
+        config["batch"] = 64
     execute(name, tmp_path / "one", **config)
     execute(name, tmp_path / "many", **config, parallel=parallel)
     one, many = (

@@ -1,6 +1,6 @@
 """Every derivative of a loss spread over devices is that of one device with the whole batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 from fdl.train import parallel
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 B, IN, HIDDEN, OUT = 16, 5, 4, 3
 RUNNERS = ["vmap", "pmap", "shard_map", "shard_map checked"]
 GRID = [(runner, n) for runner in RUNNERS for n in (1, 2, 4, 8)]
@@ -26,13 +28,6 @@ def quick(*pairs: tuple[str, int]) -> list:
 
 
 Tree = Any
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def problem() -> tuple[Tree, Tree, Tree]:

@@ -1,7 +1,7 @@
 """A step on any number of devices, in any number of parts, is the step of one device."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,8 @@ from fdl.train.parallel import lift, shared
 from fdl.train.state import State, init_state
 from fdl.train.step import example_keys, make_step
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 B, STEPS, SEED, RATE, MOMENTUM = 16, 5, 3, 0.3, 0.9
 HOWS: dict[str, tuple[str, dict]] = {
     "none": ("none", {}),
@@ -38,13 +40,6 @@ Tree = Any
 def quick(*pairs: tuple[str, int]) -> list:
     """Mark all other combinations of the grid as slow."""
     return [pytest.param(*p, marks=[] if p in pairs else pytest.mark.slow) for p in GRID]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def batches(n: int = STEPS, size: int = B, dtype: Any = np.float64) -> list[dict]:

