@@ -123,7 +123,7 @@ def test_only_the_nearest_in_euclidean_distance_are_candidates():
 
 def test_most_votes_win_and_of_equally_many_the_nearest():
     rng = np.random.default_rng(8)
-    table, labels = rng.permuted(np.tile(np.arange(12.0), (25, 1)), axis=1), rng.integers(0, 4, 12)
+    table, labels = rng.permuted(np.tile(np.arange(12.0), (60, 1)), axis=1), rng.integers(0, 4, 12)
     drawn = 0
     for k in (1, 4, 12):
         for row, found in zip(table, ops.nearest_vote(table, labels, neighbours=k), strict=True):
