@@ -199,9 +199,10 @@ def _advance(
     """
     s, y = x - block.params, g - block.updates
     stuck = begun & ~(s != 0).any()
-    yg = jnp.stack([y, g], 1)
-    product = jnp.dot(block.correction, yg, precision=lax.Precision.HIGHEST)
-    my, mg = (block.scale * (yg + product)).T
+    yg = jnp.stack([y, g])
+    # from the left, for M is symmetric: row by row a CPU is several times as fast
+    product = jnp.dot(yg, block.correction, precision=lax.Precision.HIGHEST)
+    my, mg = block.scale * (yg + product)
     first = s @ y / (y @ y + jnp.finfo(y.dtype).tiny) if first_scale is None else first_scale
     c = jnp.where(block.fresh, first, 1.0).astype(my.dtype)
     if powell:
@@ -211,8 +212,9 @@ def _advance(
     reset = stuck | ~steepest.downhill(g, direction)
     fresh = reset | (block.fresh & ~pair.good)
     scale = jnp.where(reset, 1.0, pair.c * block.scale)
-    v = pair.v / scale
-    learned = block.correction + (jnp.outer(pair.s, v) + jnp.outer(v, pair.s))
+    # the barrier keeps the n numbers of s and v from being computed anew for each of the n^2
+    left, right = lax.optimization_barrier((pair.s, pair.v / scale))
+    learned = block.correction + (jnp.outer(left, right) + jnp.outer(right, left))
     correction = jnp.where(reset, 0.0, learned)
     direction = jnp.where(fresh, length.astype(g.dtype) * g, direction)
     return direction, BFGSBlock(scale, correction, x, g, fresh)
