@@ -9,6 +9,9 @@ from fdl.data.batches import batch as batch
 from fdl.data.batches import batch_indices as batch_indices
 from fdl.data.batches import pad_batches as pad_batches
 from fdl.data.batches import steps_per_epoch as steps_per_epoch
+from fdl.data.bootstrap import bootstrap_indices as bootstrap_indices
+from fdl.data.bootstrap import members_batch as members_batch
+from fdl.data.bootstrap import out_of_bag as out_of_bag
 from fdl.data.check import check_inputs as check_inputs
 from fdl.data.check import check_supervised as check_supervised
 from fdl.data.csv_file import load_csv as load_csv
@@ -63,6 +66,7 @@ __all__ = [
     "affine",
     "batch",
     "batch_indices",
+    "bootstrap_indices",
     "breast_cancer",
     "check_inputs",
     "check_supervised",
@@ -79,9 +83,11 @@ __all__ = [
     "load_csv",
     "load_npy_folder",
     "load_npz",
+    "members_batch",
     "minibatches",
     "mnist1d",
     "online",
+    "out_of_bag",
     "pad_batches",
     "permutation",
     "random_affine",

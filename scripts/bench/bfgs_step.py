@@ -56,6 +56,8 @@ def hand_written(f: Function, iterations: int) -> Callable[[Array], Here]:
         my, mg = size * (jnp.stack([y, grad]) @ here.matrix)  # symmetric; quicker from the left
         rate = jnp.where(sy > 0, 1 / sy, 0.0)
         v = 0.5 * rate * (1 + rate * (y @ my)) * s - rate * my
+        # else the n numbers of s and v are computed anew for each of the n^2
+        s, v = lax.optimization_barrier((s, v))
         matrix = size * here.matrix + jnp.outer(s, v) + jnp.outer(v, s)
         direction = -(mg + s * (v @ grad) + v * (s @ grad))
         return Here(x, value, grad, direction, matrix, here.count + 1)
