@@ -52,7 +52,7 @@ def vdot(a: PyTree, b: PyTree) -> Array:
     """
     kind = dtype((a, b))
     products = jax.tree.leaves(jax.tree.map(lambda x, y: _real_product(x, y, kind), a, b))
-    return sum(products, jnp.zeros((), kind))
+    return sum(products[1:], products[0]) if products else jnp.zeros((), kind)
 
 
 def _real_product(x: Array, y: Array, kind: jnp.dtype) -> Array:

@@ -148,11 +148,11 @@ def _learn(state: LBFGSState, x: Params, g: PyTree, eps: float | None) -> LBFGSS
     # what is not finite passes neither test: by Cauchy and Schwarz ss or yy overflows before sy
     good = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & (sy > tiny)
     stuck = (state.count > 0) & (ss == 0)
-    slot = state.pairs % state.rates.size
+    slot = _slot(state.pairs, state)
 
     def put(memory: Array, new: Array) -> Array:
         kept = lax.select(good, new, _at(memory, slot))
-        return lax.dynamic_update_index_in_dim(memory, kept, slot, 0)
+        return lax.dynamic_update_index_in_dim(memory, kept, slot, 0, allow_negative_indices=False)
 
     rate = 1 / jnp.where(good, sy, 1.0)
     rates = jnp.where(stuck, 0.0, state.rates)
@@ -167,8 +167,9 @@ def _learn(state: LBFGSState, x: Params, g: PyTree, eps: float | None) -> LBFGSS
 
 def _product(state: LBFGSState, g: PyTree) -> PyTree:
     """Return M g by the two loops; the slots without a pair have rate 0, and so no effect."""
-    memory_size = state.rates.size
-    slots = (state.pairs + jnp.arange(memory_size, dtype=jnp.int32)) % memory_size  # oldest first
+    slots = _slot(
+        state.pairs + jnp.arange(state.rates.size, dtype=jnp.int32), state
+    )  # oldest first
 
     def pair(i: Array) -> tuple[PyTree, PyTree, Array]:
         s, y = (jax.tree.map(lambda m: _at(m, i), m) for m in (state.steps, state.changes))
@@ -188,8 +189,12 @@ def _product(state: LBFGSState, g: PyTree) -> PyTree:
     return lax.scan(forth, start, (slots, along))[0]
 
 
+def _slot(k: Array, state: LBFGSState) -> Array:
+    return lax.rem(k, jnp.full_like(k, state.rates.size))
+
+
 def _at(memory: Array, i: Array) -> Array:
-    return lax.dynamic_index_in_dim(memory, i, 0, keepdims=False)
+    return lax.dynamic_index_in_dim(memory, i, 0, keepdims=False, allow_negative_indices=False)
 
 
 def _add(a: PyTree, factor: Array, b: PyTree) -> PyTree:

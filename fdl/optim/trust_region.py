@@ -161,7 +161,11 @@ def search(
 
     Source: Dennis and Schnabel 1983, section 6.4.3 (internal doubling).
     """
-    slack = 16 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    eps = jnp.finfo(value.dtype).eps
+    slack = 16 * eps * jnp.abs(value)
+    # the least curvature is lost in the rounding of the largest: so is the length of the step
+    blurred = jnp.abs(model.bent.min()) <= 8 * eps * jnp.abs(model.bent).max()
+    beyond = jnp.where(blurred, AGREE, BEYOND)
 
     def promised(y: Array) -> Array:
         return -(model.slopes @ y + 0.5 * jnp.sum(model.bent * y * y))
@@ -177,7 +181,7 @@ def search(
         good |= (s.phase == 0) & tiny
         at_edge = size >= 0.99 * s.radius
         up = good & (s.phase < 2) & at_edge & (quotient > AGREE) & ~tiny
-        on = good & ~at_edge & (s.phase == 0) & (s.evals == 0) & (quotient > BEYOND) & ~tiny
+        on = good & ~at_edge & (s.phase == 0) & (s.evals == 0) & (quotient > beyond) & ~tiny
         on |= good & (s.phase == 2)
         up &= (s.phase == 1) | (s.evals == 0)
         shrink = ~good & (s.phase == 0)

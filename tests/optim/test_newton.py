@@ -324,6 +324,18 @@ def test_values_never_rise_and_walls_hold(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make", [newton, saddle_free_newton])
+def test_a_curvature_lost_in_rounding_does_not_hold_the_step_back(make):
+    def powell_badly_scaled(x):  # near the minimum curvatures of 1.6e10 and 2.5e-8
+        a, b = 1e4 * x[0] * x[1] - 1, jnp.exp(-x[0]) + jnp.exp(-x[1]) - 1.0001
+        return a * a + b * b
+
+    found = minimize(make(), powell_badly_scaled, jnp.array([0.0, 1.0]), gtol=1e-10, max_iter=200)
+    assert found.status == 0
+    assert found.value < 1e-9
+
+
+@pytest.mark.slow
 def test_a_hessian_serves_several_updates():
     f = quadratic(symmetric([1, 2, 3]), np.ones(3))
     tx = scale_by_newton(every=3)
