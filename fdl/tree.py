@@ -39,6 +39,24 @@ def same_structure(a: PyTree, b: PyTree) -> bool:
     return bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
 
 
+def widen(a: PyTree) -> PyTree:
+    """Return a tree of arrays in float32 at least: halves are widened, all else is as it was.
+
+    Args:
+      a: arrays or numbers, real or complex.
+
+    Example:
+      >>> widen({"w": jnp.ones(2, jnp.bfloat16)})["w"].dtype
+      dtype('float32')
+    """
+
+    def wide(x: Array) -> Array:
+        x = jnp.asarray(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+    return jax.tree.map(wide, a)
+
+
 def vdot(a: PyTree, b: PyTree) -> Array:
     """Return the inner product sum_i Re(conj(a_i) b_i), float32 at least.
 
@@ -52,7 +70,7 @@ def vdot(a: PyTree, b: PyTree) -> Array:
     """
     kind = dtype((a, b))
     products = jax.tree.leaves(jax.tree.map(lambda x, y: _real_product(x, y, kind), a, b))
-    return sum(products[1:], products[0]) if products else jnp.zeros((), kind)
+    return sum(products, jnp.zeros((), kind))
 
 
 def _real_product(x: Array, y: Array, kind: jnp.dtype) -> Array:

@@ -131,8 +131,9 @@ def scale_by_bfgs(
             raise ValueError("scale_by_bfgs: update(params=...) must be given")
         length = steepest.length(params, updates, value)
         blocks, directions = [], []
-        parts = zip(state.blocks, _parts(params, layout), _parts(updates, layout), strict=True)
-        for block, x, u in parts:
+        parts = _parts(params, layout)
+        known = state.blocks if parts else ()  # not the placeholder of an empty tree
+        for block, x, u in zip(known, parts, _parts(updates, layout), strict=True):
             g, unravel = tree.ravel(u)
             step = block, tree.ravel(x)[0], g, state.count > 0, length
             d, new = _advance(*step, *options, powell=powell, self_scaling=self_scaling)

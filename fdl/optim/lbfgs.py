@@ -85,7 +85,7 @@ def scale_by_lbfgs(
     require("lbfgs(curvature_eps=...)", curvature_eps, ">= 0", lambda e: e >= 0)
 
     def init(params: Params) -> LBFGSState:
-        wide = _wide(params)
+        wide = tree.widen(params)
         kind = tree.dtype(params)
         many = jax.tree.map(lambda p: jnp.zeros((memory_size, *p.shape), p.dtype), wide)
         none = jnp.zeros((), jnp.int32)
@@ -109,18 +109,13 @@ def scale_by_lbfgs(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _wide(a: PyTree) -> PyTree:
-    """Widen halves to float32."""
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.result_type(x, jnp.float32)), a)
-
-
 # compiled as one piece: outside jit the two loops would otherwise be compiled anew at each update
 @functools.partial(jax.jit, inline=True)
 def _advance(
     updates: PyTree, state: LBFGSState, params: Params, value: Array | None, eps: float | None
 ) -> tuple[PyTree, LBFGSState]:
     """Learn from the step that led here, and return (M g, what is known now)."""
-    x, g = _wide(params), _wide(updates)
+    x, g = tree.widen(params), tree.widen(updates)
     learned = _learn(state, x, g, eps)
     direction = _product(learned, g)
     lost = ~steepest.downhill(g, direction)

@@ -126,7 +126,7 @@ def scale_by_nonlinear_cg(
     require("nonlinear_cg(eta=...)", eta, "> 0", lambda e: e > 0)
 
     def init(params: Params) -> NonlinearCGState:
-        zeros = jax.tree.map(jnp.zeros_like, _wide(params))
+        zeros = jax.tree.map(jnp.zeros_like, tree.widen(params))
         none = jnp.zeros((), jnp.int32)
         return NonlinearCGState(none, none, zeros, zeros)
 
@@ -158,7 +158,7 @@ def _advance(
     rule: Rule,
 ) -> tuple[PyTree, NonlinearCGState]:
     """Return the next direction, scaled where nothing tells its length, and the next state."""
-    g = _wide(updates)
+    g = tree.widen(updates)
     p = _products(g, state)
     beta = RULES[rule](p, eta)
     conjugate = jax.tree.map(lambda u, d: u + (beta * d).astype(u.dtype), g, state.direction)
@@ -180,11 +180,6 @@ def _advance(
     length = jnp.where(lost, steepest.length(like, updates, value), 1.0)
     scaled = jax.tree.map(lambda d: (length * d).astype(d.dtype), direction)
     return optax.tree.cast_like(scaled, like), optax.tree.cast_like(new, state)
-
-
-def _wide(a: PyTree) -> PyTree:
-    """Widen halves to float32."""
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.result_type(x, jnp.float32)), a)
 
 
 def _products(g: PyTree, state: NonlinearCGState) -> _Products:
