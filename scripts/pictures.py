@@ -7,6 +7,7 @@ Needs the program dot of Graphviz for those that end in .svg.
 """
 
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -225,6 +226,52 @@ def drawn_by(recipe: str, name: str, path: Path, *settings: str) -> None:
         few.save(path, optimize=True)
 
 
+def decision_regions(path: Path) -> None:
+    """Two members of an ensemble, and the mean of all."""
+    small = ("--steps", "1000", "--hidden", "32", "32", "--batch", "32")
+    drawn_by("bagging", "regions.png", path, "--task", "moons", *small)
+
+
+def learning_curves(path: Path) -> None:
+    """What early stopping stops, and the two ways to use the validation data afterwards."""
+    recipe = FOLDER.parents[2] / "recipes" / "early_stopping.py"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, recipe, "--out", str(out), "--quiet"]
+        subprocess.run(command, check=True, capture_output=True)
+        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        best = json.loads((out / "result.json").read_text(encoding="utf-8"))["best_step"]
+    records = [json.loads(line) for line in lines]
+
+    def curve(name: str, first: float = 0, last: float = np.inf) -> np.ndarray:
+        """Return steps since `first` and values, shape (2, n)."""
+        found = [(r["step"] - first, r[name]) for r in records if name in r]
+        return np.array([at for at in found if 0 < at[0] <= last - first]).T
+
+    search = curve("valid_loss")[0].max()
+    continued = search + best
+    with panels(path, "Loss while the best step is sought", "Loss on the validation part") as row:
+        row[0].plot(*curve("train_loss", last=search), color=COLOURS[0], label="training part")
+        row[0].plot(*curve("valid_loss"), color=COLOURS[1], label="validation part")
+        row[0].axvline(best, color="0.3", ls="--", lw=1, label="best step")
+        row[1].plot(*curve("valid_loss", last=search), color=COLOURS[1], label="not learned")
+        row[1].plot(
+            *curve("known_loss", search, continued), "-o", ms=3, color=COLOURS[2], label="retrained"
+        )
+        row[1].plot(
+            *curve("known_loss", continued) + [[best], [0]],
+            "-o",
+            ms=3,
+            color=COLOURS[3],
+            label="continued",
+        )
+        row[1].axvline(best, color="0.3", ls="--", lw=1, label="best step")
+        row[1].set_xlim(0, 2.5 * best)
+        for axes in row:
+            axes.set_yscale("log")
+            axes.set_xlabel("updates")
+
+
 def landscape(name: str, path: Path) -> None:
     """A function of two variables and the paths of the optimizers on it."""
     drawn_by("landscapes", f"{name}.png", path, "--landscapes", name)
@@ -245,6 +292,8 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "densities.png": partial(drawn_by, "mixture_density", "densities.png"),
     "adversarial.png": partial(drawn_by, "adversarial", "digits.png"),
     "tangents.png": partial(drawn_by, "tangents", "tangents.png"),
+    "early_stopping.png": learning_curves,
+    "regions.png": decision_regions,
 }
 
 

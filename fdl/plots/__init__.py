@@ -10,6 +10,8 @@ from fdl.plots.landscape import Landscape as Landscape
 from fdl.plots.landscape import landscapes as landscapes
 from fdl.plots.predictive import bands as bands
 from fdl.plots.predictive import densities as densities
+from fdl.plots.regions import regions as regions
+from fdl.plots.trials import trials as trials
 
 __all__ = [
     "ImageRow",
@@ -22,4 +24,6 @@ __all__ = [
     "graph",
     "image_rows",
     "landscapes",
+    "regions",
+    "trials",
 ]

@@ -1,7 +1,8 @@
-"""How fast methods converge: a quantity against what it cost, on logarithmic axes."""
+"""How fast methods converge: a quantity, on a logarithmic axis, against what it cost."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,22 +10,29 @@ from matplotlib.figure import Figure
 from fdl.plots.curves import Series
 from fdl.plots.figure import COLOURS, PANEL, headline, layout, save, style
 
+Scale = Literal["log", "linear"]
 DASHES = ("-", "--", ":")
 NAMES = 1.9  # inches of the legend
 
 
 def convergence(
-    panels: Mapping[str, Mapping[str, Series]], path: str | Path, *, quantity: str, title: str = ""
+    panels: Mapping[str, Mapping[str, Series]],
+    path: str | Path,
+    *,
+    quantity: str,
+    xscale: Scale = "log",
+    title: str = "",
 ) -> None:
     """Draw a quantity of several methods against their cost, a panel for each way to count it.
 
-    Both axes are logarithmic: what is not positive is left out. A method has one colour and one
+    On logarithmic axes what is not positive is left out. A method has one colour and one
     kind of line in all panels. Equal arguments give equal bytes.
 
     Args:
       panels: label of the x axis -> name of a method -> costs and values, each of shape (n,).
       path: PNG to write, whole or not at all.
-      quantity: label of the y axis.
+      quantity: label of the y axis, which is logarithmic.
+      xscale: of all x axes.
       title: written above.
 
     Raises:
@@ -39,20 +47,22 @@ def convergence(
       ...     (Path(folder) / "falls.png").stat().st_size > 1000
       True
     """
-    save(_draw(panels, quantity, title), path)
+    save(_draw(panels, quantity, title, xscale), path)
 
 
-def _draw(panels: Mapping[str, Mapping[str, Series]], quantity: str, title: str) -> Figure:
+def _draw(
+    panels: Mapping[str, Mapping[str, Series]], quantity: str, title: str, xscale: Scale = "log"
+) -> Figure:
     if not panels:
         raise ValueError("convergence(panels=...) must hold one at least, got none")
     names = list(dict.fromkeys(name for methods in panels.values() for name in methods))
     figure = Figure(figsize=(PANEL[0] * len(panels) + NAMES, 1.3 * PANEL[1]), layout=layout())
     lines = {}
     for index, (cost, methods) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), index + 1, xscale="log", yscale="log")
+        axes = figure.add_subplot(1, len(panels), index + 1, xscale=xscale, yscale="log")
         style(axes, xlabel=cost, title=quantity)
         for name, series in methods.items():
-            x, y = _positive(name, *series)
+            x, y = _drawable(name, *series, xscale)
             place = names.index(name)
             colour, dash = (
                 COLOURS[place % len(COLOURS)],
@@ -67,11 +77,12 @@ def _draw(panels: Mapping[str, Mapping[str, Series]], quantity: str, title: str)
     return figure
 
 
-def _positive(name: str, costs: np.ndarray, values: np.ndarray) -> Series:
+def _drawable(name: str, costs: np.ndarray, values: np.ndarray, xscale: Scale) -> Series:
     costs, values = np.asarray(costs, float), np.asarray(values, float)
     if costs.shape != values.shape or costs.ndim != 1:
         raise ValueError(
             "convergence(panels=...) must have costs and values of one shape (n,),"
             f" got {costs.shape} and {values.shape} for {name}"
         )
-    return costs, np.where((costs > 0) & (values > 0), values, np.nan)
+    has_place = (values > 0) & ((costs > 0) | (xscale == "linear"))
+    return costs, np.where(has_place, values, np.nan)

@@ -204,6 +204,16 @@ class Session:
                 f"saved step {step} in {self.folder}; the same command with --resume goes on"
             )
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return what this run has recorded, in process 0; the others have no record.
+
+        Returns:
+          A dictionary a line of metrics.jsonl, in order of the steps, those before a resume too:
+          "step" and the figures that `log` and `record` were handed.
+        """
+        self._drain()
+        return [] if self._log is None else self._log.read()
+
     def picture(self, name: str, draw: Callable[..., None], *arrays: Any, **options: Any) -> None:
         """Draw a picture into the run folder: `draw(*arrays, path, **options)`, in process 0."""
         if self._log is not None:

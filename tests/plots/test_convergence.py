@@ -22,6 +22,12 @@ def test_each_way_to_count_has_a_panel_with_logarithmic_axes():
     np.testing.assert_array_equal(fast.get_data()[1], [np.nan, 0.1, np.nan, np.nan])
 
 
+def test_costs_on_a_linear_axis_may_be_zero():
+    (axes,) = _draw({"layer": {"a": (np.array([0.0, 1.0]), np.ones(2))}}, "size", "", "linear").axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
+    assert np.isfinite(axes.lines[0].get_ydata()).all()
+
+
 def test_a_method_looks_alike_in_all_panels_and_unlike_all_others():
     many = {f"method {i}": (STEPS, STEPS) for i in range(20)}
     figure = _draw({"a": many, "b": dict(reversed(many.items()))}, "loss", "")

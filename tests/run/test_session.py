@@ -64,6 +64,19 @@ def test_records_are_those_due_and_lie_in_order(tmp_path):
     assert json.loads((tmp_path / "run/result.json").read_text())["x"] == 0.5**20
 
 
+def test_a_recipe_can_read_its_own_records(tmp_path):
+    found = []
+
+    def watched(cfg, session):
+        figures = main(cfg, session)
+        found.extend(session.records())
+        return figures
+
+    run.execute(watched, Config(out=str(tmp_path / "run")))
+    assert found == read(tmp_path / "run/metrics.jsonl")
+    assert found[-1]["step"] == 20
+
+
 def test_a_resume_with_more_steps_goes_on_where_the_run_ended(tmp_path):
     execute(tmp_path / "parts", steps=10)
     assert execute(tmp_path / "parts", resume=True) == {"x": 0.5**20, "first": 11}
