@@ -292,6 +292,9 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "densities.png": partial(drawn_by, "mixture_density", "densities.png"),
     "adversarial.png": partial(drawn_by, "adversarial", "digits.png"),
     "tangents.png": partial(drawn_by, "tangents", "tangents.png"),
+    "regularizers.png": partial(drawn_by, "regularizers", "units.png"),
+    "initializers.png": partial(drawn_by, "initializers", "signals.png"),
+    "batchnorm.png": partial(drawn_by, "batchnorm", "convergence.png"),
     "early_stopping.png": learning_curves,
     "regions.png": decision_regions,
 }

@@ -1,8 +1,9 @@
 """Explicit constraints: the iterate projected back as the last link of a chain.
 
 `project` takes any projection, a function from a tree to the nearest feasible one. optax has
-non-negativity, boxes, simplices, spheres and balls (`optax.projections`); here is what acts on each
-unit of a layer by itself.
+non-negativity, boxes, simplices, spheres, half-spaces and balls (`optax.projections`), of all
+parameters as one vector. Here is what acts on each unit of a layer, or each layer, by itself.
+Constraints without a projection are for `fdl.optim.augmented_lagrangian`.
 """
 
 from collections.abc import Callable
@@ -87,7 +88,8 @@ def projection_max_norm(
         dense [in, out] and convolution [h, w, in, out] kernels.
 
     Returns:
-      The nearest tree whose units have norms of at most c.
+      The nearest tree whose units have norms of at most c. `torch.renorm` makes them shorter by the
+      factor |w_j| / (|w_j| + 1e-7).
 
     Raises:
       ValueError: for a limit that is not positive.
@@ -132,6 +134,63 @@ def projection_unit_norm(tree: PyTree, axis: int | tuple[int, ...] | None = None
         return (w / _norm(w, axis)).astype(w.dtype)
 
     return jax.tree.map(lambda w: scale(w) if jnp.ndim(w) > 1 else w, tree)
+
+
+def projection_frobenius_ball(tree: PyTree, limit: float = 1.0) -> PyTree:
+    """Limit the Frobenius norm of each weight matrix: W <- W min(1, c / |W|_F).
+
+    Args:
+      tree: weights of any shape; leaves with one axis or none are left alone. Of the norm of all
+        leaves together `optax.projections.projection_l2_ball` takes care.
+      limit: c > 0.
+
+    Returns:
+      The nearest tree whose matrices have norms of at most c.
+
+    Raises:
+      ValueError: for a limit that is not positive.
+
+    Example:
+      >>> w = {"kernel": jnp.array([[3.0, 4.0]]), "bias": jnp.ones(2)}
+      >>> projection_frobenius_ball(w, 2.5)["kernel"].tolist()
+      [[1.5, 2.0]]
+
+    Source: DLB 7.2.
+    """
+    require("projection_frobenius_ball(limit=...)", limit, "> 0", lambda c: c > 0)
+
+    def shorten(w: Array) -> Array:
+        return projection_max_norm(w, limit, tuple(range(jnp.ndim(w))))
+
+    return jax.tree.map(shorten, tree)
+
+
+def per_unit(projection: Callable[[Array], Array]) -> Callable[[PyTree], PyTree]:
+    """Make a projection of vectors act on each unit's incoming weights.
+
+    Args:
+      projection: a vector [n] -> the nearest feasible one, such as
+        `optax.projections.projection_simplex` or a `functools.partial` of `projection_l1_ball`.
+
+    Returns:
+      A projection of trees, for `project`: of the columns of dense [in, out] and the filters of
+      convolution [h, w, in, out] kernels; leaves with one axis or none are left alone.
+
+    Example:
+      >>> from optax.projections import projection_simplex
+      >>> per_unit(projection_simplex)(jnp.array([[1.0, 0.5], [2.0, 0.5]])).tolist()
+      [[0.0, 0.5], [1.0, 0.5]]
+
+    Source: DLB 7.2; Duchi et al. 2008 for the L1 ball and the simplex.
+    """
+
+    def columns(w: Array) -> Array:
+        # the widest type that is on: optax's L1 ball wants that of its own constants
+        widest = jnp.promote_types(w.dtype, jax.dtypes.canonicalize_dtype(float))
+        matrix = jnp.reshape(w, (-1, w.shape[-1])).astype(widest)
+        return jax.vmap(projection, 1, 1)(matrix).reshape(w.shape).astype(w.dtype)
+
+    return lambda tree: jax.tree.map(lambda w: columns(w) if jnp.ndim(w) > 1 else w, tree)
 
 
 def _axes(w: Array, axis: int | tuple[int, ...] | None) -> int | tuple[int, ...]:

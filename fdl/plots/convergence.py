@@ -32,7 +32,7 @@ def convergence(
       panels: label of the x axis -> name of a method -> costs and values, each of shape (n,).
       path: PNG to write, whole or not at all.
       quantity: label of the y axis, which is logarithmic.
-      xscale: of all x axes.
+      xscale: of all x axes; "linear" for whole numbers, such as those of layers.
       title: written above.
 
     Raises:
@@ -60,6 +60,8 @@ def _draw(
     lines = {}
     for index, (cost, methods) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), index + 1, xscale=xscale, yscale="log")
+        if xscale == "linear":
+            axes.locator_params(axis="x", integer=True)
         style(axes, xlabel=cost, title=quantity)
         for name, series in methods.items():
             x, y = _drawable(name, *series, xscale)

@@ -9,6 +9,7 @@ from fdl.regularizers.matrices import group_lasso as group_lasso
 from fdl.regularizers.matrices import orthogonality as orthogonality
 from fdl.regularizers.matrices import spectral as spectral
 from fdl.regularizers.matrices import spectral_norm as spectral_norm
+from fdl.regularizers.noise import weight_noise as weight_noise
 from fdl.regularizers.penalties import elastic_net as elastic_net
 from fdl.regularizers.penalties import l1 as l1
 from fdl.regularizers.penalties import l2 as l2
@@ -45,5 +46,6 @@ __all__ = [
     "spectral_norm",
     "tangent_prop",
     "weight_mask",
+    "weight_noise",
     "weights_only",
 ]

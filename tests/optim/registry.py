@@ -22,7 +22,7 @@ from fdl.optim.bfgs import bfgs, scale_by_bfgs
 from fdl.optim.blocks import blockwise, coordinate_descent
 from fdl.optim.constraints import project
 from fdl.optim.continuation import graduated
-from fdl.optim.decay import decoupled_l2, proximal_l1
+from fdl.optim.decay import decoupled_l2
 from fdl.optim.hager_zhang import scale_by_hager_zhang
 from fdl.optim.hessian_free import hessian_free, scale_by_hessian_free
 from fdl.optim.lbfgs import lbfgs, scale_by_lbfgs
@@ -30,6 +30,7 @@ from fdl.optim.momentum import momentum, nesterov, scale_by_momentum, scale_by_n
 from fdl.optim.newton import newton, scale_by_newton
 from fdl.optim.newton_cg import newton_cg, scale_by_newton_cg
 from fdl.optim.nonlinear_cg import nonlinear_cg, scale_by_nonlinear_cg
+from fdl.optim.proximal import proximal_elastic_net, proximal_group_lasso, proximal_l1
 from fdl.optim.saddle_free import saddle_free_newton, scale_by_saddle_free_krylov
 from fdl.optim.wolfe import scale_by_wolfe
 from tests.optim.probes import half_square, history, residuals
@@ -79,6 +80,10 @@ def everything(params: Any) -> Any:
     return jax.tree.map(lambda _: True, params)
 
 
+def matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
 def real_box(params: Any) -> Any:
     return jax.tree.map(
         lambda p: p if jnp.iscomplexobj(p) else projection_box(p, -0.75, 0.75), params
@@ -101,6 +106,8 @@ LOOKAHEAD = {"learning_rate": 0.2, "momentum": 0.5, "form": "lookahead"}
 RMSPROP = {"decay": 0.5, "delta": 1e-6}
 SMOOTHED = {"inner": momentum(0.3, 0.5), "sigma": 0.05, "n_samples": 4}
 PROXIMAL = {"strength": 0.01, "learning_rate": 0.3, "mask": everything}
+ELASTIC = PROXIMAL | {"l1_ratio": 0.5}
+GROUPED = PROXIMAL | {"mask": matrices}
 
 EVERY = frozenset({"every"})  # how often a Hessian is made: whether it is kept
 
@@ -126,6 +133,8 @@ ENTRIES = [
     Entry("polyak_average", polyak_average, {"start": 1, "every": 2}, before=DESCENT),
     Entry("polyak_average ema", polyak_average, {"kind": "ema", "decay": 0.9}, before=DESCENT),
     Entry("project", project, {"projection": real_box}, before=DESCENT),
+    Entry("proximal_elastic_net", proximal_elastic_net, ELASTIC, before=DESCENT, real=True),
+    Entry("proximal_group_lasso", proximal_group_lasso, GROUPED, before=DESCENT),
     Entry("proximal_l1", proximal_l1, PROXIMAL, before=DESCENT, real=True),
     Entry("rmsprop_nesterov", rmsprop_nesterov, {"learning_rate": 0.05, "momentum": 0.5}),
     Entry("saddle_free_newton", saddle_free_newton, {"rank": 4}),

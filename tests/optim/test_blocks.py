@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import Lasso, LogisticRegression
 
 from fdl.optim.blocks import blockwise, coordinate_descent
-from fdl.optim.decay import proximal_l1
+from fdl.optim.proximal import proximal_l1
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((40, 8))

@@ -1,6 +1,7 @@
 """Projections: torch's and SciPy's numbers, the optimality conditions, steps that stay inside."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,13 @@ from optax.projections import (
     projection_simplex,
 )
 
-from fdl.optim.constraints import project, projection_max_norm, projection_unit_norm
+from fdl.optim.constraints import (
+    per_unit,
+    project,
+    projection_frobenius_ball,
+    projection_max_norm,
+    projection_unit_norm,
+)
 
 RNG = np.random.default_rng(0)
 A, B = RNG.standard_normal((12, 5)), RNG.standard_normal(12)
@@ -28,10 +35,6 @@ def same_numbers() -> None:
     """Draw the same numbers in each test, whichever ran before."""
     global RNG
     RNG = np.random.default_rng(1)
-
-
-def columns(projection):
-    return jax.vmap(projection, 1, 1)
 
 
 def minimise(tx, w, steps=4000):
@@ -52,41 +55,69 @@ DESCEND = optax.sgd(1 / np.linalg.eigvalsh(Q)[-1])
 def number(name):
     """The last word of a fixture's name: 05 is 0.5."""
     word = name.rsplit("_", 1)[1].split(":")[0]
-    return float(word) / 10 if word.startswith("0") else float(word)
+    return float(f"0.{word[1:]}" if word.startswith("0") else word)
 
 
-@pytest.mark.parametrize(
-    ("name", "projection", "rtol"),
-    [
-        ("maxnorm_cols_2", lambda w, c: projection_max_norm(w, c), 1e-6),  # torch: norm + 1e-7
-        ("unitnorm_cols", lambda w, _: projection_unit_norm(w), 1e-12),
-        ("frobenius_ball_3", lambda w, c: projection_l2_ball(w, c), 1e-12),
-        ("simplex_cols", lambda w, _: columns(projection_simplex)(w), 1e-12),
-        ("l1ball_cols_1", lambda w, c: columns(partial(projection_l1_ball, scale=c))(w), 1e-12),
-    ],
-)
-def test_projections_are_those_of_another_implementation(fixture_dir, name, projection, rtol):
-    data = np.load(fixture_dir("clip_constraints") / "data.npz")
-    w = data["W"].astype(float)
+FIXTURE = np.load(Path(__file__).parents[1] / "fixtures" / "clip_constraints" / "data.npz")
+PROJECTIONS = {  # the fixture's name without its limit -> ours
+    "maxnorm_cols": projection_max_norm,
+    "unitnorm_cols": lambda w, _: projection_unit_norm(w),
+    "frobenius_ball": projection_frobenius_ball,
+    "simplex_cols": lambda w, _: per_unit(projection_simplex)(w),
+    "l1ball_cols": lambda w, c: per_unit(partial(projection_l1_ball, scale=c))(w),
+}
+STEMS = {name: name.rstrip("0123456789").rstrip("_") for name in FIXTURE.files}
+PROJECTED = [name for name, stem in STEMS.items() if stem in PROJECTIONS]
+
+
+def expected_of(name):
+    """Undo that PyTorch divides by the norm + 1e-7 where it shortens a unit."""
+    if not name.startswith("maxnorm"):
+        return FIXTURE[name]
+    norms = np.linalg.norm(FIXTURE["W"].astype(float), axis=0)
+    return FIXTURE[name] * np.where(norms > number(name), (norms + 1e-7) / norms, 1)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 2e-4)])
+@pytest.mark.parametrize("name", PROJECTED)
+def test_projections_are_those_of_another_implementation(name, dtype, rtol):
+    w = FIXTURE["W"].astype(dtype)
     c = number(name) if name[-1].isdigit() else 1.0
-    np.testing.assert_allclose(projection(w, c), data[name], rtol=rtol, atol=1e-14)
+    tolerance = {"rtol": rtol, "atol": 1e-14 if dtype == "float64" else 1e-5}
+    projection = jax.jit(lambda w: PROJECTIONS[STEMS[name]](w, c))
+    found = projection(w)
+    np.testing.assert_allclose(found, expected_of(name), **tolerance)
+    assert found.dtype == dtype
     # the last link of a chain makes the iterate of it
     g = np.ones_like(w)
-    tx = optax.chain(optax.sgd(0.5), project(lambda p: projection(p, c)))
+    tx = optax.chain(optax.sgd(0.5), project(projection))
     updates, _ = tx.update(g, tx.init(w), w + 0.5 * g)
-    np.testing.assert_allclose(w + 0.5 * g + updates, data[name], rtol=rtol, atol=1e-14)
+    np.testing.assert_allclose(w + 0.5 * g + updates, expected_of(name), **tolerance)
 
 
-def test_clipping_is_left_to_optax(fixture_dir):
-    data = np.load(fixture_dir("clip_constraints") / "data.npz")
-    g = {"g1": data["g1"].astype(float), "g2": data["g2"].astype(float)}
-    np.testing.assert_allclose(optax.tree.norm(g), data["global_norm"], rtol=1e-12)
-    for name in ("clip_global_1", "clip_global_1000"):
-        clipped, _ = optax.clip_by_global_norm(number(name)).update(g, optax.EmptyState())
-        for leaf in g:  # torch divides by norm + 1e-6
-            np.testing.assert_allclose(clipped[leaf], data[f"{name}:{leaf}"], rtol=1e-6)
-    clipped, _ = optax.clip(0.5).update(g, optax.EmptyState())
-    np.testing.assert_allclose(clipped["g1"], data["clip_value_05:g1"], rtol=1e-12)
+def test_the_fixture_has_all_projections():
+    assert {STEMS[name] for name in PROJECTED} == set(PROJECTIONS)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 2e-4)])
+def test_clipping_is_left_to_optax(dtype, rtol):
+    tolerance = {"rtol": rtol, "atol": 1e-14 if dtype == "float64" else 1e-5}
+    g = {"g1": FIXTURE["g1"].astype(dtype), "g2": FIXTURE["g2"].astype(dtype)}
+    norm = float(FIXTURE["global_norm"])
+    np.testing.assert_allclose(optax.tree.norm(g), norm, rtol=rtol)
+    names = {name.split(":")[0] for name in FIXTURE.files if name.startswith("clip_global_")}
+    assert names
+    for name in names:
+        limit = number(name)
+        clipped, _ = optax.clip_by_global_norm(limit).update(g, optax.EmptyState())
+        longer = (norm + 1e-6) / norm if limit < norm else 1  # PyTorch divides by norm + 1e-6
+        for leaf in g:
+            expected = FIXTURE[f"{name}:{leaf}"] * longer
+            np.testing.assert_allclose(clipped[leaf], expected, **tolerance)
+    for name in (n for n in FIXTURE.files if n.startswith("clip_value_")):
+        part = name.split(":")[1]
+        clipped, _ = optax.clip(number(name)).update(g, optax.EmptyState())
+        np.testing.assert_allclose(clipped[part], FIXTURE[name], **tolerance)
 
 
 def test_non_negative_least_squares_is_scipy_s():
@@ -117,6 +148,26 @@ def test_on_a_ball_the_conditions_of_karush_kuhn_tucker_hold():
     np.testing.assert_allclose(Q @ w - C + multiplier * w, 0, atol=1e-9)
     # the norm penalty with that multiplier has the same minimum
     np.testing.assert_allclose(np.linalg.solve(Q + multiplier * np.eye(5), C), w, atol=1e-9)
+
+
+def test_units_at_their_max_norm_have_a_multiplier_and_the_others_no_gradient():
+    """Four problems |A w_j - b_j|^2 / 2, of which some are stopped by the limit, some are not."""
+    b = A @ RNG.standard_normal((5, 4)) * np.array([0.1, 0.3, 1.0, 3.0])
+    free = np.linalg.solve(Q, A.T @ b)
+    tx = optax.chain(DESCEND, project(partial(projection_max_norm, limit=1.0)))
+
+    def step(w, _):
+        updates, _ = tx.update(Q @ w - A.T @ b, tx.init(w), w)
+        return optax.apply_updates(w, updates), None
+
+    w = np.asarray(jax.jit(lambda w: jax.lax.scan(step, w, length=4000)[0])(np.zeros((5, 4))))
+    norms, gradient = np.linalg.norm(w, axis=0), Q @ w - A.T @ b
+    multiplier = -(w * gradient).sum(0) / norms**2
+    active = np.linalg.norm(free, axis=0) > 1
+    assert active.any() and not active.all()
+    np.testing.assert_allclose(norms[active], 1, rtol=1e-12)
+    assert (multiplier[active] > 0).all()
+    np.testing.assert_allclose(gradient + w * np.where(active, multiplier, 0), 0, atol=1e-8)
 
 
 def test_on_the_simplex_the_conditions_of_karush_kuhn_tucker_hold():
@@ -165,6 +216,19 @@ def test_units_of_a_convolution_and_of_given_axes():
     np.testing.assert_array_equal(rows["b"], w[0, 0, 0])  # one axis: left alone
 
 
+def test_layers_and_the_filters_of_a_convolution_are_projected_each_by_itself():
+    w = {"a": RNG.standard_normal((3, 3, 2, 4)), "b": np.full((2, 2), 0.1), "c": np.ones(9)}
+    found = projection_frobenius_ball(w, 1.5)
+    np.testing.assert_allclose(found["a"], w["a"] * 1.5 / np.linalg.norm(w["a"]), rtol=1e-12)
+    np.testing.assert_array_equal(found["b"], w["b"])  # inside
+    np.testing.assert_array_equal(found["c"], w["c"])  # one axis: left alone
+    found = jax.jit(per_unit(projection_simplex))(w)
+    np.testing.assert_allclose(found["a"].sum((0, 1, 2)), 1, rtol=1e-12)
+    one = projection_simplex(w["a"][..., 2].ravel())
+    np.testing.assert_allclose(found["a"][..., 2].ravel(), one, rtol=1e-12)
+    np.testing.assert_array_equal(found["c"], w["c"])
+
+
 def test_complex_zero_and_extreme_units():
     w = np.array([[3.0 + 0j, 0, 1e-200, 1e200], [4.0j, 0, 1e-200j, -1e200]])
     found = np.abs(projection_unit_norm(w))
@@ -189,6 +253,7 @@ def test_a_mask_chooses_what_is_projected():
     ("call", "message"),
     [
         (lambda: projection_max_norm(A, 0.0), r"projection_max_norm\(limit=...\) must be > 0"),
+        (lambda: projection_frobenius_ball(A, -1.0), r"projection_frobenius_ball\(limit=...\)"),
         (lambda: project(projection_box).update(A, None), r"update\(params=...\) must be given"),
     ],
 )

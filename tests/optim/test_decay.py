@@ -1,12 +1,11 @@
-"""Decays: the difference to a penalty in the loss, and L1's exact zeros (DLB 7.1, AdamW, ISTA)."""
+"""Decoupled decay and its difference to a penalty in the loss (DLB 7.1, AdamW)."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from fdl.optim import decoupled_l2, proximal_l1
+from fdl.optim import decoupled_l2
 
 BEST = np.array([3.0, -0.2, 0.05, -2.0])
 CURVATURE = np.array([1.0, 2.0, 0.5, 4.0])
@@ -33,41 +32,6 @@ def first_update(tx, updates, params):
 
 def all_of(params):
     return jax.tree.map(lambda _: True, params)
-
-
-def test_proximal_l1_reaches_the_soft_thresholded_minimum_with_exact_zeros():
-    tx = optax.chain(optax.sgd(0.2), proximal_l1(0.3, 0.2, mask=all_of))
-    w = minimise(tx, 500, np.ones(4))
-    expected = np.sign(BEST) * np.maximum(np.abs(BEST) - 0.3 / CURVATURE, 0)
-    np.testing.assert_allclose(w, expected, atol=1e-14)
-    assert expected[2] == 0 and w[2] == 0
-
-
-def test_proximal_l1_follows_a_schedule():
-    rate = optax.piecewise_constant_schedule(0.5, {1: 0.1, 2: 0.1})
-    tx = proximal_l1(1.0, rate, mask=all_of)
-    w, seen, update = np.array([4.0]), [], jax.jit(tx.update)
-    state = tx.init(w)
-    for _ in range(3):
-        updates, state = update(np.zeros(1), state, w)
-        w = w + np.asarray(updates)
-        seen.append(w[0])
-    np.testing.assert_allclose(seen, [3.5, 3.45, 3.445], rtol=1e-12)
-
-
-def test_proximal_l1_leaves_the_unmasked_alone_and_a_prefix_mask_reaches_below():
-    params = {"layer": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}, "head": np.ones(3)}
-    zeros = jax.tree.map(np.zeros_like, params)
-    tx = proximal_l1(1.0, 0.25, mask=lambda _: {"layer": True, "head": False})
-    updates = first_update(tx, zeros, params)
-    expected = {"layer": {"kernel": -0.25, "bias": -0.25}, "head": 0.0}
-    jax.tree.map(np.testing.assert_array_equal, updates, expected)
-
-
-def test_proximal_l1_keeps_the_type_of_the_parameters():
-    w = np.ones(3, jnp.bfloat16)
-    tx = proximal_l1(0.5, lambda step: np.float32(0.1), mask=all_of)
-    assert first_update(tx, np.zeros_like(w), w).dtype == jnp.bfloat16
 
 
 def test_decoupled_l2_shrinks_by_one_minus_rate_times_strength_whatever_the_gradient():
@@ -105,17 +69,6 @@ def test_decoupled_l2_leaves_the_unmasked_alone():
     jax.tree.map(np.testing.assert_array_equal, updates, {"kernel": 0.5, "bias": 0.0})
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: decoupled_l2(-1.0, mask=all_of), r"decoupled_l2\(strength=...\).*got -1.0"),
-        (lambda: proximal_l1(-1.0, 0.1, mask=all_of), r"proximal_l1\(strength=...\).*got -1.0"),
-        (
-            lambda: proximal_l1(1.0, 0.1, mask=all_of).update(np.ones(1), None),
-            r"update\(params=...\) must be given",
-        ),
-    ],
-)
-def test_what_makes_no_sense_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match=r"decoupled_l2\(strength=...\).*got -1.0"):
+        decoupled_l2(-1.0, mask=all_of)

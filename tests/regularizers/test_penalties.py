@@ -50,6 +50,25 @@ def test_l2_makes_an_underdetermined_problem_solvable_and_tends_to_the_pseudo_in
     np.testing.assert_allclose(minimum(objective), np.linalg.pinv(x) @ y, rtol=1e-6)
 
 
+def test_separable_classes_have_a_logistic_solution_only_with_decay():
+    """Without it the weight grows like log t; with it, alpha w = sigmoid(-w) at the end."""
+    x, y = np.array([[-1.0], [1.0]]), np.array([0.0, 1.0])
+
+    @jax.jit
+    def descend(strength, steps):
+        def objective(w):
+            fit = losses.sigmoid_cross_entropy(x @ w, y).mean()
+            return fit + regularizers.l2(w, strength, select=everything)
+
+        step = lambda _, w: w - 1.0 * jax.grad(objective)(w)  # noqa: E731
+        return jax.lax.fori_loop(0, steps, step, np.zeros(1))[0]
+
+    free = [float(descend(0.0, 10**k)) for k in (3, 4, 5)]
+    np.testing.assert_allclose(np.diff(free), np.log(10), rtol=2e-3)
+    w = float(descend(0.01, 10**4))
+    assert 0.01 * w == pytest.approx(1 / (1 + np.exp(w)), rel=1e-12)
+
+
 PARAMS = {"kernel": np.array([[1.0, -2.0], [0.0, 3.0]]), "bias": np.array([5.0, -7.0])}
 
 
