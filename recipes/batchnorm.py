@@ -106,8 +106,9 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     figures = evaluate(runner.get((state.params, state.extra)), digits.test, "test_")
     if seen:  # the steps until the normalised network is where the plain one ends
         level = seen[-1]["fit_loss_plain"]
-        needed = [r["step"] for r in seen if r["fit_loss_norm"] <= level]
-        figures |= {"fit_loss_plain": level, "steps": min(needed, default=np.inf)}
+        figures["fit_loss_plain"] = level
+        if needed := [r["step"] for r in seen if r["fit_loss_norm"] <= level]:
+            figures["steps"] = min(needed)
     return figures
 
 

@@ -3,10 +3,14 @@
     scripts/run recipes/initializers.py                   # rectifiers
     scripts/run recipes/initializers.py --unit tanh
 
-Networks of many layers that differ in their first weights only see the same batches of handwritten
-digits. Signals are measured forwards (activations) and gradients backwards before the first step.
+Networks of twenty layers that differ in nothing but their first weights see the same batches of
+handwritten digits. The picture signals.png in the run folder shows how large activations are, layer
+by layer, and gradients on their way back, before the first update.
 
-Result: to be measured.
+Result: after 500 updates those whose weights suit rectifiers have learned the training digits (loss
+below .002: He, Gram-Schmidt, LSUV, sparse). Xavier's, of half the variance, are at .04 +- .03; the
+book's uniform heuristic and a deviation of .01 have not left the loss of guessing, 2.3 (5 seeds, 25
+s each on 2 CPU cores).
 """
 
 from dataclasses import dataclass

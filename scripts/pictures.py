@@ -291,12 +291,14 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "bands.png": partial(drawn_by, "heteroscedastic", "bands.png"),
     "densities.png": partial(drawn_by, "mixture_density", "densities.png"),
     "adversarial.png": partial(drawn_by, "adversarial", "digits.png"),
+    "continuation.png": partial(drawn_by, "continuation", "objectives.png"),
     "tangents.png": partial(drawn_by, "tangents", "tangents.png"),
     "regularizers.png": partial(drawn_by, "regularizers", "units.png"),
     "initializers.png": partial(drawn_by, "initializers", "signals.png"),
     "batchnorm.png": partial(drawn_by, "batchnorm", "convergence.png"),
     "early_stopping.png": learning_curves,
     "regions.png": decision_regions,
+    "search.png": partial(drawn_by, "search", "trials.png"),
 }
 
 

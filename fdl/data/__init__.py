@@ -14,7 +14,22 @@ from fdl.data.bootstrap import members_batch as members_batch
 from fdl.data.bootstrap import out_of_bag as out_of_bag
 from fdl.data.check import check_inputs as check_inputs
 from fdl.data.check import check_supervised as check_supervised
+from fdl.data.colours import random_brightness as random_brightness
+from fdl.data.colours import random_colour as random_colour
+from fdl.data.colours import random_contrast as random_contrast
+from fdl.data.crops import cutout as cutout
+from fdl.data.crops import random_crop as random_crop
+from fdl.data.crops import random_flip as random_flip
 from fdl.data.csv_file import load_csv as load_csv
+from fdl.data.curriculum import Pacing as Pacing
+from fdl.data.curriculum import curriculum_batch as curriculum_batch
+from fdl.data.curriculum import curriculum_indices as curriculum_indices
+from fdl.data.curriculum import easy_to_hard as easy_to_hard
+from fdl.data.curriculum import exponential_pacing as exponential_pacing
+from fdl.data.curriculum import linear_pacing as linear_pacing
+from fdl.data.curriculum import root_pacing as root_pacing
+from fdl.data.curriculum import step_pacing as step_pacing
+from fdl.data.elastic import random_elastic as random_elastic
 from fdl.data.feeders import full as full
 from fdl.data.feeders import minibatches as minibatches
 from fdl.data.feeders import online as online
@@ -22,7 +37,14 @@ from fdl.data.fingerprint import fingerprint as fingerprint
 from fdl.data.graphs import LabelledGraph as LabelledGraph
 from fdl.data.graphs import karate as karate
 from fdl.data.images import digits as digits
+from fdl.data.label_safe import LABEL_SAFE as LABEL_SAFE
+from fdl.data.label_safe import LabelSafe as LabelSafe
+from fdl.data.label_safe import augmentation as augmentation
+from fdl.data.mixing import cutmix as cutmix
+from fdl.data.mixing import mixup as mixup
 from fdl.data.mnist_1d import mnist1d as mnist1d
+from fdl.data.noise import input_noise as input_noise
+from fdl.data.noise import label_noise as label_noise
 from fdl.data.permutation import permutation as permutation
 from fdl.data.preprocess import Preprocess as Preprocess
 from fdl.data.preprocess import fit_table as fit_table
@@ -53,10 +75,13 @@ from fdl.data.user_arrays import load_npy_folder as load_npy_folder
 from fdl.data.user_arrays import load_npz as load_npz
 
 __all__ = [
+    "LABEL_SAFE",
     "Arrays",
     "Column",
     "Holdout",
+    "LabelSafe",
     "LabelledGraph",
+    "Pacing",
     "Parts",
     "Preprocess",
     "Splits",
@@ -64,37 +89,56 @@ __all__ = [
     "Table",
     "TableSplit",
     "affine",
+    "augmentation",
     "batch",
     "batch_indices",
     "bootstrap_indices",
     "breast_cancer",
     "check_inputs",
     "check_supervised",
+    "curriculum_batch",
+    "curriculum_indices",
+    "cutmix",
+    "cutout",
     "diabetes",
     "digits",
+    "easy_to_hard",
+    "exponential_pacing",
     "fingerprint",
     "fit_standard",
     "fit_table",
     "full",
     "heteroscedastic_sine",
+    "input_noise",
     "inverse_sine",
     "iris",
     "karate",
+    "label_noise",
+    "linear_pacing",
     "load_csv",
     "load_npy_folder",
     "load_npz",
     "members_batch",
     "minibatches",
+    "mixup",
     "mnist1d",
     "online",
     "out_of_bag",
     "pad_batches",
     "permutation",
     "random_affine",
+    "random_brightness",
+    "random_colour",
+    "random_contrast",
+    "random_crop",
+    "random_elastic",
+    "random_flip",
+    "root_pacing",
     "sine",
     "spirals",
     "split_table",
     "split_validation",
+    "step_pacing",
     "steps_per_epoch",
     "sunspots",
     "target_task",

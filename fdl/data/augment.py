@@ -66,7 +66,7 @@ def affine(
     # bfloat16 cannot tell neighbouring pixels of a 512-pixel image apart.
     dtype = jnp.promote_types(image.dtype, jnp.float32)
     rows, columns = _sources(image.shape[:2], matrix.astype(dtype), shift.astype(dtype))
-    return _bilinear(image.astype(dtype), rows, columns, border).astype(image.dtype)
+    return bilinear(image.astype(dtype), rows, columns, border).astype(image.dtype)
 
 
 def random_affine(
@@ -138,7 +138,8 @@ def _sources(size: tuple[int, ...], matrix: Array, shift: Array) -> tuple[Array,
     return rows, columns
 
 
-def _bilinear(image: Array, rows: Array, columns: Array, border: Border) -> Array:
+def bilinear(image: Array, rows: Array, columns: Array, border: Border = "grid-constant") -> Array:
+    """Read an image between its pixels, at (H, W) positions, with zeros around it."""
     height, width = image.shape[:2]
     channels = (1,) * (image.ndim - 2)
     top, left = jnp.floor(rows), jnp.floor(columns)

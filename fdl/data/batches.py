@@ -93,7 +93,7 @@ def batch(
       [1, 5]
     """
     n = count(arrays, "batch")
-    rows = batch_indices(n, batch_size, seed=seed, step=step)[_share(batch_size, process)]
+    rows = batch_indices(n, batch_size, seed=seed, step=step)[process_share(batch_size, process)]
     return {name: array[rows] for name, array in arrays.items()}
 
 
@@ -129,7 +129,7 @@ def pad_batches(
         raise InputError("the set to evaluate on is empty")
     if batch_size < 1:
         raise InputError(f"batch size must be >= 1, got {batch_size}")
-    return _padded(arrays, n, batch_size, _share(batch_size, process))
+    return _padded(arrays, n, batch_size, process_share(batch_size, process))
 
 
 def _padded(arrays: Arrays, n: int, batch_size: int, share: slice) -> Iterator[Arrays]:
@@ -149,7 +149,8 @@ def _order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return order
 
 
-def _share(batch_size: int, process: tuple[int, int]) -> slice:
+def process_share(batch_size: int, process: tuple[int, int]) -> slice:
+    """Return the rows of a global batch that one process gets; process is (rank, count)."""
     rank, number = process
     if not 0 <= rank < number:
         raise ValueError(

@@ -7,6 +7,9 @@ from fdl.models.lsuv import Scaled as Scaled
 from fdl.models.lsuv import lsuv as lsuv
 from fdl.models.mlp import MLP as MLP
 from fdl.models.mlp import MLPConfig as MLPConfig
+from fdl.models.multitask import MultiTaskConfig as MultiTaskConfig
+from fdl.models.multitask import MultiTaskMLP as MultiTaskMLP
+from fdl.models.noise import GaussianNoise as GaussianNoise
 from fdl.models.streams import draw as draw
 from fdl.models.units import RBF as RBF
 from fdl.models.units import Affine as Affine
@@ -26,9 +29,12 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "GaussianNoise",
     "HiddenLayer",
     "MLPConfig",
     "Maxout",
+    "MultiTaskConfig",
+    "MultiTaskMLP",
     "PReLU",
     "Scaled",
     "bernoulli",

@@ -6,12 +6,22 @@ from fdl.objectives.attacks import fgm_l2 as fgm_l2
 from fdl.objectives.attacks import fgsm as fgsm
 from fdl.objectives.attacks import pgd as pgd
 from fdl.objectives.attacks import random_start as random_start
+from fdl.objectives.continuation import homotopy as homotopy
+from fdl.objectives.continuation import smoothed_polynomial as smoothed_polynomial
+from fdl.objectives.multitask import multitask_loss as multitask_loss
+from fdl.objectives.multitask import multitask_losses as multitask_losses
+from fdl.objectives.multitask import uncertainty_weighted_loss as uncertainty_weighted_loss
 
 __all__ = [
     "adversarial_loss",
     "fgm_l2",
     "fgsm",
+    "homotopy",
+    "multitask_loss",
+    "multitask_losses",
     "pgd",
     "random_start",
     "robust_correct",
+    "smoothed_polynomial",
+    "uncertainty_weighted_loss",
 ]

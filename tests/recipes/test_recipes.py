@@ -21,8 +21,17 @@ USUALLY_MLP = [n if n == "mlp" else pytest.param(n, marks=pytest.mark.slow) for 
 SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
 SMALL = {  # compiling all of them takes long
     "adversarial": {"hidden": (16,), "train_walk": 1, "test_walk": 1},
+    "bagging": {"hidden": (16,)},
+    "batchnorm": {"hidden": (16, 16)},
+    "dropout": {"hidden": (16,), "masks": 3},
+    "early_stopping": {"hidden": (16,), "search": 10},
+    "continuation": {"starts": 4},
+    "curriculum": {"hidden": (16,), "teacher_steps": 20},
+    "initializers": {"layers": 3, "width": 16},
     "landscapes": {"landscapes": ("bowl",)},
+    "multitask": {"hidden": (16,)},
     "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
+    "regularizers": {"hidden": 16, "labels": 64, "regularizers": ("none", "l1", "dropout")},
     "tangents": {"hidden": (16,), "code": 8, "code_steps": 20, "candidates": 2},
     "universal_approximation": {"widths": (2, 8)},
 }
