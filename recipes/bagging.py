@@ -11,7 +11,7 @@ compared with what one network achieves, and with the estimate from examples lef
 Result on the digits of other writers (mean and deviation of seeds 0 to 4), accuracy and nats: one
 network of a bag 0.909 +- 0.004 and 0.417 +- 0.022, the mean of eight 0.918 +- 0.002 and 0.325 +-
 0.017; one network of the whole part 0.919 +- 0.002 and 0.349 +- 0.004, the mean of eight 0.919 and
-0.318 +- 0.001; in 40 s on 2 CPU cores. Members gain by being averaged, bagged ones most, but a bag
+0.318 +- 0.001; in 21 s on 2 CPU cores. Members gain by being averaged, bagged ones most, but a bag
 costs as much accuracy as their mean wins back. Weights chosen on 144 examples are worse than equal
 ones; examples out of the bags are by known writers, and are read at 0.978.
 """

@@ -11,7 +11,7 @@ the loss on the validation part is what it was on the training part (7.3).
 
 Result on the digits of other writers (mean and deviation of seeds 0 to 4): 0.468 +- 0.022 nats
 without stopping, 0.377 +- 0.014 stopped, 0.325 +- 0.018 retrained, 0.353 +- 0.017 continued, in
-15 s on 2 CPU cores. Accuracy 0.907 +- 0.004 without stopping, 0.904 +- 0.007 stopped, 0.913 +-
+11 s on 2 CPU cores. Accuracy 0.907 +- 0.004 without stopping, 0.904 +- 0.007 stopped, 0.913 +-
 0.005 retrained, 0.914 +- 0.002 continued: to stop makes probabilities better, not decisions; a
 quarter more data does both.
 """

@@ -9,7 +9,7 @@ by layer, and gradients on their way back, before the first update.
 
 Result: after 500 updates those whose weights suit rectifiers have learned the training digits (loss
 below .002: He, Gram-Schmidt, LSUV, sparse). Xavier's, of half the variance, are at .04 +- .03; the
-book's uniform heuristic and a deviation of .01 have not left the loss of guessing, 2.3 (5 seeds, 25
+book's uniform heuristic and a deviation of .01 have not left the loss of guessing, 2.3 (5 seeds, 20
 s each on 2 CPU cores).
 """
 

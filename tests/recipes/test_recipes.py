@@ -32,6 +32,7 @@ SMALL = {  # compiling all of them takes long
     "multitask": {"hidden": (16,)},
     "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
     "regularizers": {"hidden": 16, "labels": 64, "regularizers": ("none", "l1", "dropout")},
+    "search": {"trials": 8, "hidden": (16,)},
     "tangents": {"hidden": (16,), "code": 8, "code_steps": 20, "candidates": 2},
     "universal_approximation": {"widths": (2, 8)},
 }
