@@ -5,6 +5,7 @@ from fdl.losses.classification import smooth_labels as smooth_labels
 from fdl.losses.classification import softmax_cross_entropy as softmax_cross_entropy
 from fdl.losses.classification import zero_one as zero_one
 from fdl.losses.counts import poisson as poisson
+from fdl.losses.distillation import distillation as distillation
 from fdl.losses.focal import focal as focal
 from fdl.losses.margins import exponential as exponential
 from fdl.losses.margins import hinge as hinge
@@ -19,6 +20,7 @@ from fdl.losses.regression import squared_error as squared_error
 
 __all__ = [
     "absolute_error",
+    "distillation",
     "exponential",
     "focal",
     "half_squared_error",
