@@ -85,6 +85,12 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert broken_links(PAGES) == []
 
 
+def test_the_index_names_every_page_of_the_guide() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\]\(guide/([^)]+)\)", index))
+    assert named == {page.name for page in ROOT.glob("docs/guide/*.md")}
+
+
 def test_a_link_or_a_picture_that_is_not_there_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
