@@ -112,7 +112,13 @@ def updated(how, devices):
 
 @pytest.mark.parametrize(
     ("how", "devices"),
-    [("shard_map", 4), pytest.param("pmap", 2, marks=pytest.mark.slow)],
+    [
+        ("shard_map", 4),
+        *(
+            pytest.param(how, n, marks=pytest.mark.slow)
+            for how, n in (("shard_map", 2), ("pmap", 2), ("pmap", 4))
+        ),
+    ],
 )
 def test_the_rate_is_that_of_all_devices(how, devices):
     def whole(w):
