@@ -162,9 +162,8 @@ def _learn(state: LBFGSState, x: Params, g: PyTree, eps: float | None) -> LBFGSS
 
 def _product(state: LBFGSState, g: PyTree) -> PyTree:
     """Return M g by the two loops; the slots without a pair have rate 0, and so no effect."""
-    slots = _slot(
-        state.pairs + jnp.arange(state.rates.size, dtype=jnp.int32), state
-    )  # oldest first
+    # oldest first
+    slots = _slot(state.pairs + jnp.arange(state.rates.size, dtype=jnp.int32), state)
 
     def pair(i: Array) -> tuple[PyTree, PyTree, Array]:
         s, y = (jax.tree.map(lambda m: _at(m, i), m) for m in (state.steps, state.changes))

@@ -172,6 +172,13 @@ def test_functions_of_more_and_thuente_take_about_as_long_as_published(name):
     assert evals[20:].sum() <= counts[20:].sum() + {"wolfe": 0, "hager_zhang": 2}[name]
 
 
+def test_a_strong_wolfe_step_is_taken_though_a_parabola_would_refuse_its_slope():
+    # at 1: half of what the slope promised, and the slope is half of it, upwards
+    tx, zero = scale_by_wolfe(c1=0.4, c2=0.9), jnp.zeros(())
+    a, state = search(lambda a: 0.5 * a**3 - a, tx, zero, jnp.ones(()))
+    assert a == 1 and state.info.num_evals == 1 and 0.5 > 1 - 2 * 0.4
+
+
 @pytest.mark.parametrize("first", [10.0, 1e3])
 def test_a_lower_value_that_misses_the_line_is_not_gone_on_from(first):
     # -log(1 + a) falls for ever, but ever less: beyond a = 6.7 not by 0.3 a

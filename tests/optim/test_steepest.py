@@ -65,7 +65,11 @@ def test_what_is_level_zero_or_not_finite_does_not_lead_down():
     for d in ([0.0, 1.0], [1e-13, 1.0], [0.0, 0.0], [jnp.nan, 0.0], [jnp.inf, 0.0]):
         assert not steepest.downhill(g, jnp.asarray(d))
     assert steepest.downhill(g, jnp.asarray([1e-11, 1.0]))
-    assert not steepest.downhill(jnp.nan * g, g)
+    for bad in (jnp.nan, jnp.inf):
+        assert not steepest.downhill(bad * g, g)
+        for d in ([1.0, bad], [bad, 1.0], [bad, bad]):
+            assert not steepest.downhill(g, jnp.asarray(d))
+            assert not steepest.downhill(jnp.asarray([1.0, 1.0]), jnp.asarray(d))
 
 
 def test_least_curvature_is_above_the_rounding_of_the_cosine():
