@@ -29,21 +29,25 @@ def test_a_sure_class_has_its_colour_made_light_and_a_doubtful_one_a_mixture():
     np.testing.assert_allclose(mixed_colours(np.full(3, 1 / 3)), sure.mean(0), atol=1e-12)
 
 
-def test_each_half_plane_is_coloured_by_its_class(tmp_path):
-    points = np.array([[0.5, 0.5], [-0.5, 0.5]])
-    plots.regions(
-        XS, YS, {"right": halves(0)}, tmp_path / "a.png", points=points, labels=np.array([0, 1])
-    )
+@pytest.mark.parametrize(("angle", "axis", "sign"), [(0, 1, 1), (np.pi / 2, 0, -1)])
+def test_each_half_plane_is_coloured_by_its_class_and_a_line_divides_them(
+    angle, axis, sign, tmp_path
+):
+    points = 0.5 * np.array([[1, 1], [1, -1], [-1, 1]])
+    labels = np.array([0, 1 - axis, axis])
+    plots.regions(XS, YS, {"half": halves(angle)}, tmp_path / "a.png", points=points, labels=labels)
     image = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")) / 255
-    columns = {}
+    places = []  # in pixels along the axis, towards class 0: right, or up
     for c in (0, 1):
-        light = (1 + rgb(COLOURS[c])) / 2
-        found = (abs(image - light) < 0.02).all(-1)
+        found = (abs(image - (1 + rgb(COLOURS[c])) / 2) < 0.02).all(-1)
         assert found.sum() > 5000  # pixels
-        columns[c] = np.nonzero(found)[1]
+        places.append(sign * np.nonzero(found)[axis])
         strong = (abs(image - rgb(COLOURS[c])) < 0.02).all(-1)
         assert strong.sum() > 5  # a point
-    assert columns[0].min() > columns[1].max() - 3  # class 0 is on the right
+    assert places[0].min() > places[1].max() - 3
+    dark = sign * np.nonzero((image < 0.4).all(-1))[axis]
+    border = (places[0].min() + places[1].max()) / 2
+    assert (abs(dark - border) < 3).sum() > 100
 
 
 def test_rules_of_its_arguments(tmp_path):
