@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from fdl.optim.hyperparams import require
+from fdl.tree import widen
 from fdl.types import Array, Params, PyTree
 
 
@@ -62,7 +63,7 @@ def project(
         del extra_args
         if params is None:
             raise ValueError("project: update(params=...) must be given")
-        wide = jax.tree.map(_widen, params)
+        wide = widen(params)
         target = projection(jax.tree.map(jnp.add, wide, updates))
         moved = jax.tree.map(
             lambda t, w, p: (t - w).astype(jnp.result_type(p)), target, wide, params
@@ -104,7 +105,7 @@ def projection_max_norm(
     require("projection_max_norm(limit=...)", limit, "> 0", lambda c: c > 0)
 
     def shorten(w: Array) -> Array:
-        norm = _norm(w, axis)
+        norm = unit_norms(w, axis)
         return jnp.where(norm > limit, w * (limit / norm), w).astype(w.dtype)
 
     return jax.tree.map(lambda w: shorten(w) if jnp.ndim(w) > 1 else w, tree)
@@ -131,7 +132,7 @@ def projection_unit_norm(tree: PyTree, axis: int | tuple[int, ...] | None = None
 
     def scale(w: Array) -> Array:
         w = jnp.where((w == 0).all(_axes(w, axis), keepdims=True), 1, w)
-        return (w / _norm(w, axis)).astype(w.dtype)
+        return (w / unit_norms(w, axis)).astype(w.dtype)
 
     return jax.tree.map(lambda w: scale(w) if jnp.ndim(w) > 1 else w, tree)
 
@@ -197,13 +198,20 @@ def _axes(w: Array, axis: int | tuple[int, ...] | None) -> int | tuple[int, ...]
     return tuple(range(w.ndim - 1)) if axis is None else axis
 
 
-def _norm(w: Array, axis: int | tuple[int, ...] | None) -> Array:
-    """Return the norms without overflow or underflow of the squares."""
-    w, axes = _widen(w), _axes(w, axis)
+def unit_norms(w: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Return the norms over some axes, kept with length 1, in float32 at least.
+
+    Squares neither overflow nor underflow.
+
+    Args:
+      w: any shape.
+      axis: over which; None: all but the last.
+
+    Example:
+      >>> unit_norms(jnp.array([[3.0, 0.0], [4.0, 0.0]])).tolist()
+      [[5.0, 0.0]]
+    """
+    w, axes = widen(w), _axes(w, axis)
     largest = jnp.abs(w).max(axes, keepdims=True, initial=0.0)
     unit = jnp.where(largest > 0, largest, 1)
     return unit * jnp.sqrt(jnp.square(jnp.abs(w / unit)).sum(axes, keepdims=True))
-
-
-def _widen(p: Array) -> Array:
-    return jnp.asarray(p, jnp.promote_types(jnp.result_type(p), jnp.float32))

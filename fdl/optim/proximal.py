@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fdl.optim.constraints import unit_norms
 from fdl.optim.hyperparams import at, require
 from fdl.types import Array, Params, PyTree
 
@@ -197,9 +198,6 @@ def _shrink(w: Array, threshold: Array | float) -> Array:
 
 
 def _shrink_groups(w: Array, threshold: Array | float, axes: tuple[int, ...]) -> Array:
-    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-    largest = jnp.abs(wide).max(axes, keepdims=True, initial=0.0)
-    unit = jnp.where(largest > 0, largest, 1)  # so that no square overflows or underflows
-    norm = unit * jnp.sqrt(jnp.square(jnp.abs(wide / unit)).sum(axes, keepdims=True))
+    norm = unit_norms(w, axes)
     kept = jnp.where(norm > 0, 1 - threshold / jnp.where(norm > 0, norm, 1), 0)
-    return (wide * jnp.maximum(kept, 0)).astype(w.dtype)
+    return (w * jnp.maximum(kept, 0)).astype(w.dtype)
