@@ -1,6 +1,7 @@
 """The door between a Flax module and its pure function."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,10 +45,12 @@ def pure(module: nnx.Module) -> Pure:
 
     Returns:
       `Pure(apply, params, extra)`; `params` and `extra` are plain dicts: any optax transformation,
-      checkpoint or `jax.tree` function takes them.
+      checkpoint or `jax.tree` function takes them. `apply(..., method="encode")` calls that method
+      of the module in place of `__call__`.
 
     Raises:
-      ValueError: from `apply`, naming the leaf, when `params` or `extra` do not fit the module.
+      ValueError: from `apply`, naming the leaf, when `params` or `extra` do not fit the module, or
+        the module has no such method.
 
     Example:
       >>> apply, params, extra = pure(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
@@ -61,7 +64,6 @@ def pure(module: nnx.Module) -> Pure:
         copy.train() if train else copy.eval()
         graphs[train], params, own_rngs, extra = _split(copy)
     expected = jax.eval_shape(lambda: (params, extra))
-    takes_rngs = "rngs" in inspect.signature(type(module).__call__).parameters
 
     def apply(
         params: Params,
@@ -69,14 +71,16 @@ def pure(module: nnx.Module) -> Pure:
         *args: Any,
         key: Array | None = None,
         train: bool = False,
+        method: str = "__call__",
         **kwargs: Any,
     ) -> tuple[Any, Extra]:
         _check_structure(expected, (params, extra))
         rngs = own_rngs if key is None else _reseeded(own_rngs, key)
         model = nnx.merge(graphs[train], params, rngs, extra, copy=True)
-        if key is not None and takes_rngs:
+        function = _method(model, method)
+        if key is not None and "rngs" in inspect.signature(function).parameters:
             kwargs["rngs"] = _streams(key)
-        out = model(*args, **kwargs)
+        out = function(*args, **kwargs)
         if train:
             extra = _split(model)[3]
         return out, extra
@@ -138,6 +142,13 @@ def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, nnx.State, PyTree]
     parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
     graph, params, rngs, extra = parts
     return graph, nnx.to_pure_dict(params), rngs, nnx.to_pure_dict(extra)
+
+
+def _method(model: nnx.Module, name: str) -> Callable[..., Any]:
+    function = getattr(model, name, None)
+    if not callable(function):
+        raise ValueError(f"apply(method=...): {type(model).__name__} has no method {name!r}")
+    return function
 
 
 class _ManyKeys(nnx.RngStream):

@@ -280,6 +280,34 @@ def test_arguments_and_switches_reach_the_module() -> None:
     assert float(half["out"]) == 2 * 3 + 2**3 and half["out"].dtype == jnp.float32
 
 
+class Coder(nnx.Module):
+    """Two maps in one module, the second of them random in training."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.up = nnx.Linear(3, 4, rngs=rngs)
+        self.down = nnx.Linear(4, 3, rngs=rngs)
+        self.drop = Dropout(0.5)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.up(x)
+
+    def decode(self, code: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.down(self.drop(code, rngs=rngs))
+
+
+def test_another_method_is_called_by_name() -> None:
+    module = Coder(nnx.Rngs(0))
+    apply, params, extra = pure(module)
+    code, _ = apply(params, extra, inputs())
+    out, _ = jax.jit(lambda p, c: apply(p, extra, c, method="decode"))(params, code)
+    module.eval()
+    assert_same(out, module.decode(module(inputs())), rtol=1e-6)
+    noisy, _ = apply(params, extra, code, key=jax.random.key(0), train=True, method="decode")
+    assert np.abs(noisy - out).max() > 0.01
+    with pytest.raises(ValueError, match=r"apply\(method=...\): Coder has no method 'encode'"):
+        apply(params, extra, code, method="encode")
+
+
 def test_key_of_each_example_draws_its_mask() -> None:
     class Dropped(nnx.Module):
         def __init__(self) -> None:

@@ -16,6 +16,7 @@ from fdl.train.parallel import check_replicas as check_replicas
 from fdl.train.parallel import lift as lift
 from fdl.train.parallel import mean_over_devices as mean_over_devices
 from fdl.train.parallel import shared as shared
+from fdl.train.per_example import PerExample as PerExample
 from fdl.train.second_pass import SecondPass as SecondPass
 from fdl.train.second_pass import go_on as go_on
 from fdl.train.second_pass import in_second_pass as in_second_pass
@@ -31,6 +32,7 @@ from fdl.train.step import make_step as make_step
 __all__ = [
     "Checkpoints",
     "EarlyStopping",
+    "PerExample",
     "Ratio",
     "Restored",
     "Runner",

@@ -10,6 +10,7 @@ from fdl import axes
 from fdl.errors import InputError
 from fdl.train import metrics as metric
 from fdl.train.parallel import mean_over_devices, shared
+from fdl.train.per_example import all_rows, is_per_example, own_rows
 from fdl.train.state import State
 from fdl.types import Array, Batch, DTypeLike, Extra, Metrics, Objective, Params, PyTree, Step
 
@@ -49,7 +50,7 @@ def make_step(
 
     Raises:
       InputError: for an `accumulate` below 1, and at tracing for one that does not divide the
-        batch.
+        batch or that would split a `PerExample` state.
       ValueError: at tracing, for a loss that is not a scalar or a batch whose arrays differ in
         length.
 
@@ -74,6 +75,8 @@ def make_step(
         key = jax.random.wrap_key_data(state.key)
         keys = example_keys(key, state.step, _batch_size(batch), axis)
         parts = _split((batch, keys), accumulate)
+        if accumulate > 1 and _carries(state.extra):
+            raise InputError(f"make_step(accumulate={accumulate}) cannot split a PerExample state")
         part = _part_loss(objective, axis)
         value, grads, extra, metrics = _value_and_grad(part, state, parts, accumulate, axis)
         updates, opt_state = tx.update(
@@ -150,7 +153,7 @@ def _part_loss(objective: Objective, axis: str | None) -> PartLoss:
     def loss(
         params: Params, extra: Extra, part: PyTree
     ) -> tuple[Array, tuple[Array, Extra, Metrics]]:
-        value, (extra, metrics) = objective(params, extra, *part)
+        value, (extra, metrics) = objective(params, own_rows(extra, axis), *part)
         total, count = value if isinstance(value, metric.Ratio) else (value, 1.0)
         if jnp.shape(total) != ():
             raise ValueError(
@@ -158,13 +161,20 @@ def _part_loss(objective: Objective, axis: str | None) -> PartLoss:
             )
         total, count = jnp.asarray(total), jax.lax.stop_gradient(jnp.asarray(count, total.dtype))
         total, count = mean_over_devices((total, count), axis)
-        return total, (count, jax.tree.map(averaged, extra), metrics)
+        extra = jax.tree.map(combined, extra, is_leaf=is_per_example)
+        return total, (count, extra, metrics)
 
-    def averaged(a: Array) -> Array:
+    def combined(node: PyTree) -> PyTree:
+        if is_per_example(node):
+            return all_rows(node, axis)
         # counters are integers: equal on all devices already, and without a mean
-        return axes.mean(a, axis) if jnp.issubdtype(jnp.result_type(a), jnp.inexact) else a
+        return axes.mean(node, axis) if jnp.issubdtype(jnp.result_type(node), jnp.inexact) else node
 
     return loss
+
+
+def _carries(extra: Extra) -> bool:
+    return any(map(is_per_example, jax.tree.leaves(extra, is_leaf=is_per_example)))
 
 
 def _value_and_grad(
