@@ -33,6 +33,26 @@ def test_members_gain_by_being_averaged_and_bagged_ones_most(tmp_path):
     assert mean["out_of_bag_accuracy"] > 0.965  # of known writers
 
 
+def test_with_moved_pictures_the_mean_of_bags_reads_better_than_one_network_of_all(tmp_path):
+    gains = []
+    for seed in range(2):
+        config = module.Config(
+            out=str(tmp_path / str(seed)),
+            quiet=True,
+            parallel="none",
+            seed=seed,
+            augment=True,
+            steps=4000,
+            eval_every=4000,
+        )
+        found = run.execute(module.main, config)
+        one, mean = found["test_whole_one_accuracy"], found["test_bagged_mean_accuracy"]
+        assert mean > 0.954 and one > 0.95
+        assert found["test_bagged_alike"] < found["test_whole_alike"]
+        gains.append(mean - one)
+    assert np.mean(gains) > 0.001
+
+
 def test_two_moons_are_drawn(tmp_path):
     config = module.Config(
         out=str(tmp_path / "run"),
