@@ -43,6 +43,9 @@ from fdl.data.label_safe import augmentation as augmentation
 from fdl.data.mixing import cutmix as cutmix
 from fdl.data.mixing import mixup as mixup
 from fdl.data.mnist_1d import mnist1d as mnist1d
+from fdl.data.ngrams import NGrams as NGrams
+from fdl.data.ngrams import compressed_bits as compressed_bits
+from fdl.data.ngrams import fit_ngrams as fit_ngrams
 from fdl.data.noise import input_noise as input_noise
 from fdl.data.noise import label_noise as label_noise
 from fdl.data.permutation import permutation as permutation
@@ -57,6 +60,10 @@ from fdl.data.splits import Splits as Splits
 from fdl.data.splits import split_validation as split_validation
 from fdl.data.standardize import Standard as Standard
 from fdl.data.standardize import fit_standard as fit_standard
+from fdl.data.streams import stream_batch as stream_batch
+from fdl.data.streams import streams_per_epoch as streams_per_epoch
+from fdl.data.streams import text_rows as text_rows
+from fdl.data.streams import window_batch as window_batch
 from fdl.data.synthetic import heteroscedastic_sine as heteroscedastic_sine
 from fdl.data.synthetic import inverse_sine as inverse_sine
 from fdl.data.synthetic import sine as sine
@@ -71,16 +78,29 @@ from fdl.data.tabular import breast_cancer as breast_cancer
 from fdl.data.tabular import diabetes as diabetes
 from fdl.data.tabular import iris as iris
 from fdl.data.tabular import wine as wine
+from fdl.data.text import TextSplit as TextSplit
+from fdl.data.text import split_text as split_text
+from fdl.data.text import topics as topics
+from fdl.data.text import unique_paragraphs as unique_paragraphs
+from fdl.data.text_files import load_text as load_text
 from fdl.data.user_arrays import load_npy_folder as load_npy_folder
 from fdl.data.user_arrays import load_npz as load_npz
+from fdl.data.vocabulary import Bytes as Bytes
+from fdl.data.vocabulary import Codec as Codec
+from fdl.data.vocabulary import Tokenizer as Tokenizer
+from fdl.data.vocabulary import Vocabulary as Vocabulary
+from fdl.data.vocabulary import load_tokenizer as load_tokenizer
 
 __all__ = [
     "LABEL_SAFE",
     "Arrays",
+    "Bytes",
+    "Codec",
     "Column",
     "Holdout",
     "LabelSafe",
     "LabelledGraph",
+    "NGrams",
     "Pacing",
     "Parts",
     "Preprocess",
@@ -88,6 +108,9 @@ __all__ = [
     "Standard",
     "Table",
     "TableSplit",
+    "TextSplit",
+    "Tokenizer",
+    "Vocabulary",
     "affine",
     "augmentation",
     "batch",
@@ -96,6 +119,7 @@ __all__ = [
     "breast_cancer",
     "check_inputs",
     "check_supervised",
+    "compressed_bits",
     "curriculum_batch",
     "curriculum_indices",
     "cutmix",
@@ -105,6 +129,7 @@ __all__ = [
     "easy_to_hard",
     "exponential_pacing",
     "fingerprint",
+    "fit_ngrams",
     "fit_standard",
     "fit_table",
     "full",
@@ -118,6 +143,8 @@ __all__ = [
     "load_csv",
     "load_npy_folder",
     "load_npz",
+    "load_text",
+    "load_tokenizer",
     "members_batch",
     "minibatches",
     "mixup",
@@ -137,12 +164,19 @@ __all__ = [
     "sine",
     "spirals",
     "split_table",
+    "split_text",
     "split_validation",
     "step_pacing",
     "steps_per_epoch",
+    "stream_batch",
+    "streams_per_epoch",
     "sunspots",
     "target_task",
+    "text_rows",
+    "topics",
     "two_moons",
+    "unique_paragraphs",
+    "window_batch",
     "windows",
     "wine",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fdl.data.npy_files import check_file, show
+from fdl.data.npy_files import show
 from fdl.data.table import Column, Table, brief
+from fdl.data.text_files import read_text
 from fdl.errors import InputError
 
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
@@ -65,7 +66,7 @@ def load_csv(
       [False, True, False]
     """
     name = show(path)
-    header, rows, lines = _parse(_text(path, max_bytes), delimiter, name)
+    header, rows, lines = _parse(read_text(path, max_bytes=max_bytes), delimiter, name)
     _check_header(header, delimiter, name)
     wanted = () if target is None else (target,)
     for column in (*wanted, *drop, *categorical):
@@ -86,28 +87,6 @@ def load_csv(
     if learn:
         _check_teaches(table)
     return table
-
-
-def _text(path: str | os.PathLike[str], max_bytes: int) -> str:
-    name = show(path)
-    try:
-        with check_file(path).open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
-    if len(content) > max_bytes:
-        raise InputError(f"{name}: larger than the cap of {max_bytes} bytes")
-    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise InputError(f"{name}: is compressed (gzip or zip); unpack it first")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        raise InputError(f"{name}: is UTF-16 or binary, not a text in UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{name}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x})"
-        ) from None
 
 
 def _parse(text: str, delimiter: str, name: str) -> tuple[list[str], list[list[str]], list[int]]:

@@ -6,6 +6,7 @@ from fdl.initializers.gram_schmidt import orthonormalise as orthonormalise
 from fdl.initializers.structured import gate_bias as gate_bias
 from fdl.initializers.structured import identity as identity
 from fdl.initializers.structured import sparse as sparse
+from fdl.initializers.symmetric import symmetric_uniform as symmetric_uniform
 from fdl.initializers.variance import Initializer as Initializer
 from fdl.initializers.variance import constant as constant
 from fdl.initializers.variance import delta_orthogonal as delta_orthogonal
@@ -48,6 +49,7 @@ __all__ = [
     "orthogonal",
     "orthonormalise",
     "sparse",
+    "symmetric_uniform",
     "truncated_normal",
     "uniform",
     "variance_scaling",

@@ -1,5 +1,15 @@
 """Architectures as Flax NNX modules: a frozen configuration and a module each."""
 
+from fdl.models.attention import Attention as Attention
+from fdl.models.attention import Scores as Scores
+from fdl.models.attention import additive as additive
+from fdl.models.attention import dot as dot
+from fdl.models.attention import general as general
+from fdl.models.cnn import CNN as CNN
+from fdl.models.cnn import CNNConfig as CNNConfig
+from fdl.models.cnn import Stage as Stage
+from fdl.models.conv import Conv as Conv
+from fdl.models.conv import ConvTranspose as ConvTranspose
 from fdl.models.layers import BatchNorm as BatchNorm
 from fdl.models.layers import Dropout as Dropout
 from fdl.models.layers import bernoulli as bernoulli
@@ -10,6 +20,20 @@ from fdl.models.mlp import MLPConfig as MLPConfig
 from fdl.models.multitask import MultiTaskConfig as MultiTaskConfig
 from fdl.models.multitask import MultiTaskMLP as MultiTaskMLP
 from fdl.models.noise import GaussianNoise as GaussianNoise
+from fdl.models.resnet import ResNet as ResNet
+from fdl.models.resnet_config import ResNetConfig as ResNetConfig
+from fdl.models.rnn import RNN as RNN
+from fdl.models.rnn import Cell as Cell
+from fdl.models.rnn import RecurrentCell as RecurrentCell
+from fdl.models.rnn import RNNConfig as RNNConfig
+from fdl.models.rnn import elman as elman
+from fdl.models.rnn import gru as gru
+from fdl.models.rnn import lstm as lstm
+from fdl.models.rnn_lm import RNNLM as RNNLM
+from fdl.models.rnn_lm import RNNLMConfig as RNNLMConfig
+from fdl.models.seq2seq import Seq2Seq as Seq2Seq
+from fdl.models.seq2seq import Seq2SeqConfig as Seq2SeqConfig
+from fdl.models.standardised_conv import StandardisedConv as StandardisedConv
 from fdl.models.streams import draw as draw
 from fdl.models.units import RBF as RBF
 from fdl.models.units import Affine as Affine
@@ -23,10 +47,18 @@ from fdl.models.units import prelu as prelu
 from fdl.models.units import rbf as rbf
 
 __all__ = [
+    "CNN",
     "MLP",
     "RBF",
+    "RNN",
+    "RNNLM",
     "Affine",
+    "Attention",
     "BatchNorm",
+    "CNNConfig",
+    "Cell",
+    "Conv",
+    "ConvTranspose",
     "Dense",
     "Dropout",
     "GaussianNoise",
@@ -36,10 +68,26 @@ __all__ = [
     "MultiTaskConfig",
     "MultiTaskMLP",
     "PReLU",
+    "RNNConfig",
+    "RNNLMConfig",
+    "RecurrentCell",
+    "ResNet",
+    "ResNetConfig",
     "Scaled",
+    "Stage",
+    "Scores",
+    "Seq2Seq",
+    "Seq2SeqConfig",
+    "StandardisedConv",
+    "additive",
     "bernoulli",
     "dense",
+    "dot",
     "draw",
+    "elman",
+    "general",
+    "gru",
+    "lstm",
     "lsuv",
     "maxout",
     "prelu",

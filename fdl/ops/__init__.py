@@ -1,14 +1,33 @@
-"""Functions of arrays without parameters: hidden units, filters."""
+"""Functions of arrays without parameters: hidden units, convolution, pooling, filters."""
 
+from fdl.ops.attention import additive_scores as additive_scores
+from fdl.ops.attention import attend as attend
+from fdl.ops.attention import dot_scores as dot_scores
+from fdl.ops.conv import conv as conv
+from fdl.ops.conv import conv_transpose as conv_transpose
 from fdl.ops.gabor import gabor as gabor
 from fdl.ops.neighbours import nearest_vote as nearest_vote
 from fdl.ops.neighbours import squared_distances as squared_distances
 from fdl.ops.neighbours import tangent_neighbours as tangent_neighbours
+from fdl.ops.pool import avg_pool as avg_pool
+from fdl.ops.pool import max_pool as max_pool
 from fdl.ops.rectifiers import absolute as absolute
 from fdl.ops.rectifiers import leaky_relu as leaky_relu
 from fdl.ops.rectifiers import maxout as maxout
 from fdl.ops.rectifiers import prelu as prelu
 from fdl.ops.rectifiers import rectifier as rectifier
+from fdl.ops.recurrence import recur as recur
+from fdl.ops.recurrent import CellStep as CellStep
+from fdl.ops.recurrent import CellWeights as CellWeights
+from fdl.ops.recurrent import LSTMCarry as LSTMCarry
+from fdl.ops.recurrent import elman_step as elman_step
+from fdl.ops.recurrent import gru_step as gru_step
+from fdl.ops.recurrent import lstm_step as lstm_step
+from fdl.ops.recurrent import project as project
+from fdl.ops.sampling import penalise_repetition as penalise_repetition
+from fdl.ops.sampling import sample_logits as sample_logits
+from fdl.ops.sampling import top_k_logits as top_k_logits
+from fdl.ops.sampling import top_p_logits as top_p_logits
 from fdl.ops.smoothing import gaussian_smooth as gaussian_smooth
 from fdl.ops.tangent_distance import tangent_distance as tangent_distance
 from fdl.ops.tangent_distance import tangent_distances as tangent_distances
@@ -37,26 +56,42 @@ from fdl.ops.units import tanh as tanh
 from fdl.ops.units import tanh_shrink as tanh_shrink
 
 __all__ = [
+    "CellStep",
+    "CellWeights",
+    "LSTMCarry",
     "absolute",
+    "additive_scores",
+    "attend",
+    "avg_pool",
     "celu",
+    "conv",
+    "conv_transpose",
+    "dot_scores",
+    "elman_step",
     "elu",
     "gabor",
     "gaussian_smooth",
     "gelu",
+    "gru_step",
     "hard_sigmoid",
     "hard_silu",
     "hard_swish",
     "hard_tanh",
     "leaky_relu",
     "log_sigmoid",
+    "lstm_step",
     "maxout",
     "mish",
     "nearest_vote",
+    "penalise_repetition",
     "prelu",
+    "project",
     "rbf",
     "rectifier",
+    "recur",
     "relu",
     "relu6",
+    "sample_logits",
     "selu",
     "sigmoid",
     "silu",
@@ -72,4 +107,6 @@ __all__ = [
     "tangents",
     "tanh",
     "tanh_shrink",
+    "top_k_logits",
+    "top_p_logits",
 ]
