@@ -3,6 +3,7 @@
 A data set is a dict of NumPy arrays with the examples along axis 0, mostly {"x", "y"}.
 """
 
+from fdl.data.adding import adding as adding
 from fdl.data.augment import affine as affine
 from fdl.data.augment import random_affine as random_affine
 from fdl.data.batches import batch as batch
@@ -111,6 +112,7 @@ __all__ = [
     "TextSplit",
     "Tokenizer",
     "Vocabulary",
+    "adding",
     "affine",
     "augmentation",
     "batch",

@@ -17,6 +17,7 @@ from fdl.models import RNN, RNNConfig, elman, gru, lstm
 from fdl.pure import in_precision, pure
 
 CELLS = {"rnn_tanh": elman(), "rnn_relu": elman(jax.nn.relu), "lstm": lstm(), "gru": gru()}
+PLAIN = [gru(), gru(reset_after=False), elman()]
 IDS = ["lstm", "gru", "gru before", "elman"]
 RNG = np.random.default_rng(0)
 
@@ -73,6 +74,7 @@ def torch_states(state):
 
 
 RNN_FIXTURE = ["bigru", "bilstm", "birnn", "gru", "lstm", "rnn_relu", "rnn_tanh"]
+QUICK = [("bilstm", np.float64), ("gru", np.float32), ("birnn", np.float64)]
 VIS_FIXTURE = ["gru", "gru_bi", "lstm", "lstm_bi", "rnn_tanh", "rnn_tanh_bi"]
 
 
@@ -81,8 +83,14 @@ def test_all_networks_of_the_fixtures_are_compared(fixture_dir):
     assert names_in(fixture_dir("rnn_vis")) == VIS_FIXTURE
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", RNN_FIXTURE)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(n, d, marks=() if (n, d) in QUICK else pytest.mark.slow)
+        for n in RNN_FIXTURE
+        for d in (np.float64, np.float32)
+    ],
+)
 def test_values_states_and_gradients_are_those_of_pytorch(name, dtype, fixture_dir, tmp_path):
     case = Case(fixture_dir("rnn"), name)
     apply, params, extra = pure(case.model(tmp_path, dtype))
@@ -123,7 +131,10 @@ def test_values_states_and_gradients_are_those_of_pytorch(name, dtype, fixture_d
         close(ours[key], golden[key])
 
 
-@pytest.mark.parametrize("name", VIS_FIXTURE)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "gru_bi" else pytest.param(n, marks=pytest.mark.slow) for n in VIS_FIXTURE],
+)
 def test_packed_sequences_and_input_gradients_are_those_of_pytorch(name, fixture_dir, tmp_path):
     case = Case(fixture_dir("rnn_vis"), name)
     apply, params, extra = pure(case.model(tmp_path, np.float64))
@@ -180,7 +191,11 @@ def test_it_is_flax_s_optimized_lstm_with_the_same_weights():
     np.testing.assert_allclose(state.c[:, 0], c, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", [lstm(), gru(), gru(reset_after=False), elman()], ids=IDS)
+@pytest.mark.parametrize(
+    "cell",
+    [lstm(), *(pytest.param(c, marks=pytest.mark.slow) for c in PLAIN)],
+    ids=IDS,
+)
 def test_steps_and_pieces_end_where_the_whole_sequence_does(cell):
     model = model_of(cell=cell)
     x = jnp.asarray(RNG.normal(size=(2, 5, 3)))

@@ -59,7 +59,7 @@ def reference(fixture_dir):
     return golden, make
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_values_maps_and_gradients_are_those_of_the_reference(reference, dtype):
     golden, make = reference
     apply, params, extra = pure(make(dtype))
@@ -127,7 +127,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [k if k == "additive" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS],
+)
 def test_steps_are_the_parallel_form_whatever_fills_up_the_source(kind):
     apply, params, extra = pure(Seq2Seq(Seq2SeqConfig.tiny(**KINDS[kind]), rngs=nnx.Rngs(0)))
     params = jax.tree.map(lambda a: 3 * a, params)  # far from the linear range

@@ -56,6 +56,7 @@ def by_loops(x, window, strides, pads, ceil_mode, reduce):
     ("shape", "window", "strides", "pads"),
     [
         ((2, 11, 3), (3,), (2,), ((1, 1),)),
+        ((2, 6, 3), (2,), (3,), ((0, 1),)),  # a last window would begin right behind the array
         ((2, 7, 9, 3), (2, 4), (3, 3), ((0, 1), (2, 1))),
         ((1, 5, 6, 7, 2), (2, 3, 2), (2, 3, 2), ((0, 0),) * 3),
     ],
