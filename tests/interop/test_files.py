@@ -12,7 +12,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from fdl.errors import DiskError, InputError
-from fdl.interop import TRANSPOSED, Names, Row, Unused, files, load_weights, save_weights
+from fdl.interop import Names, Row, Unused, files, load_weights, save_weights
+from fdl.interop.table import TRANSPOSED
 
 NAMES = Names(
     (Row("kernel", "weight", TRANSPOSED), Row("bias", "bias")),

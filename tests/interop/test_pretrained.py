@@ -180,7 +180,7 @@ def test_a_bare_backbone_is_read_with_the_head_kept(tmp_path):
     tensors = load_file(tmp_path / "whole" / "model.safetensors")
     bare = {n.removeprefix("resnet."): t for n, t in tensors.items() if "classifier" not in n}
     save_file(bare, tmp_path / "bare.safetensors")
-    names = interop.RESNET_HUGGING_FACE
+    names = interop.resnet_names.HUGGING_FACE
     with pytest.raises(InputError, match="2 missing: classifier.1.bias, classifier.1.weight"):
         interop.load_weights(make(TINY), tmp_path / "bare.safetensors", names=names)
     new = make(TINY)

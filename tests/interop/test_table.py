@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fdl.errors import InputError
-from fdl.interop import CONV, CONV_1X1, TRANSPOSED, Layout, Names, Row, Unused, table
+from fdl.interop import Layout, Names, Row, Unused, table
+from fdl.interop.table import CONV, CONV_1X1, TRANSPOSED
 
 RNG = np.random.default_rng(0)
 

@@ -55,11 +55,11 @@ def tensors_of(module, values, names, folder):
 
 
 TABLES = {
-    "hf_resnet_basic": interop.RESNET_HUGGING_FACE,
-    "hf_resnet_bottleneck": interop.RESNET_HUGGING_FACE,
-    "hf_bit_preact": interop.BIT_HUGGING_FACE,
-    "timm_resnet": interop.RESNET_TORCHVISION,
-    "timm_resnetv2_bn": interop.RESNET_V2_TIMM,
+    "hf_resnet_basic": interop.resnet_names.HUGGING_FACE,
+    "hf_resnet_bottleneck": interop.resnet_names.HUGGING_FACE,
+    "hf_bit_preact": interop.resnet_names.BIT,
+    "timm_resnet": interop.resnet_names.TORCHVISION,
+    "timm_resnetv2_bn": interop.resnet_names.TIMM_V2,
 }
 
 

@@ -9,7 +9,8 @@ from flax import nnx
 
 from fdl.errors import InputError
 from fdl.generate import generate
-from fdl.interop import TRANSPOSED, Layout, Names, Row, load_weights, rnn_names
+from fdl.interop import Layout, Names, Row, load_weights, rnn_names
+from fdl.interop.table import TRANSPOSED
 from fdl.models import Seq2Seq, Seq2SeqConfig, additive, dot, elman, general, gru, lstm
 from fdl.pure import pure
 
