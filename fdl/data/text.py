@@ -90,7 +90,7 @@ def split_text(text: str, valid: float = 0.1, test: float = 0.1) -> TextSplit:
     Example:
       >>> parts = split_text("one two three four\n" * 50, 0.2, 0.1)
       >>> [part.count("\n") for part in parts], parts.test[:10]
-      ([34, 10, 6], 'one two th')
+      ([35, 10, 5], 'one two th')
     """
     for name, share in {"valid": valid, "test": test, "valid + test": valid + test}.items():
         if not 0 < share < 1:

@@ -6,6 +6,7 @@ from fdl.ops.attention import dot_scores as dot_scores
 from fdl.ops.conv import conv as conv
 from fdl.ops.conv import conv_transpose as conv_transpose
 from fdl.ops.gabor import gabor as gabor
+from fdl.ops.long_term import carry_gradients as carry_gradients
 from fdl.ops.neighbours import nearest_vote as nearest_vote
 from fdl.ops.neighbours import squared_distances as squared_distances
 from fdl.ops.neighbours import tangent_neighbours as tangent_neighbours
@@ -63,6 +64,7 @@ __all__ = [
     "additive_scores",
     "attend",
     "avg_pool",
+    "carry_gradients",
     "celu",
     "conv",
     "conv_transpose",

@@ -1,11 +1,13 @@
 """Convolution over any number of spatial axes, and its transposed."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from fdl.ops.conv_forms import FORMS, choose, fits
+from fdl.ops.conv_forms import FORMS, Forms, choose, fits
 from fdl.ops.windows import Padding, PerAxis, Windows, per_axis, place
 from fdl.types import Array
 
@@ -66,36 +68,76 @@ def conv(
     x, windows = place(
         "conv", x, kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation
     )
-    plain = partial(FORMS["lax"], windows=windows, groups=groups, precision=precision)
-    name = implementation
-    if name == "auto":
+    inputs, outputs = x.shape[-1], kernel.shape[-1]
+    if implementation == "auto":
         real = jnp.issubdtype(x.dtype, jnp.floating)
-        name = choose(windows, x.shape[-1], kernel.shape[-1], groups) if real else "lax"
-    elif name not in FORMS or not fits(name, x.shape[-1], groups):
+        forms = choose(windows, inputs, outputs, groups) if real else Forms("lax", "lax", "lax")
+        if set(forms) != {"lax"}:
+            return _by_shape(forms, windows, groups, precision, x, kernel)
+        implementation = "lax"
+    elif implementation not in FORMS or not fits(implementation, inputs, groups):
         raise ValueError(
             f"conv(implementation=...) must be auto or one of {', '.join(FORMS)} that is for "
-            f"{groups} groups of {x.shape[-1]} channels, got {implementation!r}"
+            f"{groups} groups of {inputs} channels, got {implementation!r}"
         )
-    if name == "lax":
-        return plain(x, kernel)
-    form = partial(_wide, name, windows=windows, groups=groups, precision=precision)
-    if implementation == "auto":
-        return jax.lax.platform_dependent(x, kernel, cpu=form, default=plain)
-    return form(x, kernel)
+    return _in_form(implementation, windows, groups, precision, x, kernel)
 
 
-def _wide(
-    name: str,
-    x: Array,
-    kernel: Array,
-    *,
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
+def _by_shape(
+    forms: Forms,
     windows: Windows,
     groups: int,
     precision: jax.lax.PrecisionLike,
+    x: Array,
+    kernel: Array,
 ) -> Array:
-    """Add up in float32 at least, as XLA's convolution does."""
+    """Convolve, on a CPU in the forms given, with a form of its own for each derivative."""
+    return _on_cpu(forms.value, windows, groups, precision, x, kernel)
+
+
+def _by_shape_jvp(
+    forms: Forms,
+    windows: Windows,
+    groups: int,
+    precision: jax.lax.PrecisionLike,
+    primals: tuple[Array, Array],
+    tangents: tuple[Any, Any],
+) -> tuple[Array, Array]:
+    """dy = conv(dx, kernel) + conv(x, dkernel); what has no tangent, as images, costs nothing."""
+    x, kernel = primals
+    dx, dkernel = tangents
+    y = _by_shape(forms, windows, groups, precision, x, kernel)
+    dy = jnp.zeros_like(y)
+    if not isinstance(dx, SymbolicZero):
+        dy += _on_cpu(forms.by_input, windows, groups, precision, dx, kernel)
+    if not isinstance(dkernel, SymbolicZero):
+        dy += _on_cpu(forms.by_kernel, windows, groups, precision, x, dkernel)
+    return y, dy
+
+
+_by_shape.defjvp(_by_shape_jvp, symbolic_zeros=True)
+
+
+def _on_cpu(form: str, *args: Any) -> Array:
+    *options, x, kernel = args
+    mine, plain = (partial(_in_form, name, *options) for name in (form, "lax"))
+    return jax.lax.platform_dependent(x, kernel, cpu=mine, default=plain)
+
+
+def _in_form(
+    form: str,
+    windows: Windows,
+    groups: int,
+    precision: jax.lax.PrecisionLike,
+    x: Array,
+    kernel: Array,
+) -> Array:
+    if form == "lax":
+        return FORMS[form](x, kernel, windows, groups, precision)
+    # the others add up in float32 at least, too
     kind = jnp.promote_types(x.dtype, jnp.float32)
-    y = FORMS[name](x.astype(kind), kernel.astype(kind), windows, groups, precision)
+    y = FORMS[form](x.astype(kind), kernel.astype(kind), windows, groups, precision)
     return y.astype(x.dtype)
 
 

@@ -8,7 +8,7 @@ circular. `choose` says which is taken on a CPU.
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,29 @@ from fdl.types import Array
 
 FEW_INPUTS, FEW_OUTPUTS = 3, 16  # channels, as in a first layer: XLA's form has short inner loops
 SMALL_IMAGE = 4  # positions along the longest axis of the output
-MANY_WEIGHTS = 64  # in a window: so many slices take long to compile, and a depthwise convolution
-# is faster by Fourier transforms (with gradients from 49 on)
+MANY_CHANNELS = 128
+MANY_WEIGHTS = 64  # in a window: so many slices take long to compile
 Precision = jax.lax.PrecisionLike
 
 
-def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> str:
-    """Name the form that is fastest on a CPU, by measurement (`scripts/bench/conv.py`).
+class Forms(NamedTuple):
+    """The forms that values and tangents of a convolution are computed in.
 
-    What is measured is a training step, and the forward pass of depthwise convolutions.
+    A gradient is the transposed of the tangent, and so costs what that form's transposed does.
+
+    Attributes:
+      value: of the convolution itself.
+      by_input: of its tangent by the input.
+      by_kernel: of its tangent by the kernel.
+    """
+
+    value: str
+    by_input: str
+    by_kernel: str
+
+
+def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
+    """Name the forms that are fastest on a CPU, by measurement (`scripts/bench/conv.py`).
 
     Args:
       windows: sizes, strides and the like.
@@ -35,21 +49,34 @@ def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> str:
       groups: of channels that do not see one another.
 
     Returns:
-      A key of `FORMS`.
+      Keys of `FORMS`.
 
     Example:
       >>> windows = Windows((32, 32), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
-      >>> [choose(windows, 64, 64, groups) for groups in (1, 64, 4)]
-      ['lax', 'shifts', 'blocks']
+      >>> for groups in (1, 64, 4):
+      ...     print(*choose(windows, 64, 64, groups))
+      lax lax lax
+      shifts shifts shifts
+      blocks blocks blocks
     """
     weights = math.prod(windows.window)
     if groups == inputs > 1:
-        return "shifts" if weights < MANY_WEIGHTS else "fft"
+        value = "shifts" if weights < MANY_WEIGHTS else "fft"
+        slope = "shifts" if weights < MANY_WEIGHTS - 15 else "fft"
+        return Forms(value, slope, slope)
     if groups > 1:
-        return "blocks"
+        return Forms("blocks", "blocks", "blocks")
+    if weights == 1:
+        return Forms("matmul", "matmul", "matmul")
+    if weights >= MANY_WEIGHTS:
+        return Forms("lax", "lax", "lax")
+    largest = max(windows.outputs)
     few = inputs <= FEW_INPUTS and outputs <= FEW_OUTPUTS
-    small = few or max(windows.outputs) <= SMALL_IMAGE
-    return "matmul" if weights == 1 or (small and weights < MANY_WEIGHTS) else "lax"
+    small = largest <= SMALL_IMAGE and inputs >= MANY_CHANNELS
+    # the transposed of XLA's form has as many outputs as there are inputs here
+    narrow = inputs <= 2 * FEW_INPUTS or max(windows.strides) > 1 or largest <= 2 * SMALL_IMAGE
+    value = "shifts" if few else "matmul" if small else "lax"
+    return Forms(value, "matmul" if narrow else "lax", "lax")
 
 
 def fits(form: str, inputs: int, groups: int) -> bool:

@@ -110,8 +110,8 @@ def measure(shape: Shape, number: int, every: bool) -> dict[str, Any]:
     strides, padding, _ = shape.options.values()
     window = (shape.window,) * 2
     windows = place("conv", jnp.asarray(x), window, strides=strides, padding=padding)[1]
-    chosen = choose(windows, shape.inputs, shape.outputs, shape.groups)
-    forms = dict.fromkeys(("lax", *(shape.forms if every else ()), chosen))
+    named = choose(windows, shape.inputs, shape.outputs, shape.groups)._asdict().items()
+    forms = dict.fromkeys(("lax", *(shape.forms if every else ()), "auto"))
     made = {form: jax_runs(shape, x, kernel, form) for form in forms}
     loss, gradients = made["lax"][1]()
     for form, (_, both) in made.items():
@@ -123,7 +123,7 @@ def measure(shape: Shape, number: int, every: bool) -> dict[str, Any]:
     if torch is not None:
         made["torch"] = torch_runs(shape, x, kernel)
         np.testing.assert_allclose(float(made["torch"][1]()[0].detach()), loss, rtol=1e-4)
-    rows: dict[str, Any] = {"auto": chosen}
+    rows: dict[str, Any] = {"auto": ", ".join(f"{part} {form}" for part, form in named)}
     peer = "lax" if torch is None else "torch"
     for part, name in enumerate(("forward", "with gradients")):
         turns = {form: calls(runs[part]) for form, runs in made.items()}

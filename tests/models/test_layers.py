@@ -229,6 +229,35 @@ def test_batch_norm_takes_positions_in_a_mask():
     np.testing.assert_allclose(norm.var[...], x[mask].var(0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_batch_norm_has_the_derivatives_of_its_formula(masked):
+    norm = BatchNorm(5, epsilon=0.1)
+    apply, params, extra = pure(norm)
+    real = np.array([1, 1, 0, 1, 1, 1, 0, 1], bool) if masked else np.ones(8, bool)
+
+    def loss(x):
+        y, new = apply(params, extra, x, mask=real if masked else None, train=True)
+        return jnp.sin(y).sum() + jnp.cos(new["mean"]).sum() + jnp.sin(new["var"]).sum()
+
+    def formula(x):
+        mean = x[real].mean(0, keepdims=True)
+        var = jnp.square(x[real] - mean).mean(0, keepdims=True)
+        new = jnp.cos(0.1 * mean).sum() + jnp.sin(0.9 + 0.1 * var).sum()
+        return jnp.sin((x - mean) / jnp.sqrt(var + 0.1)).sum() + new
+
+    with jax.enable_x64(True):
+        x, v = jnp.asarray(X, jnp.float64), jnp.cos(jnp.asarray(X, jnp.float64))
+
+        def derivatives(f):
+            gradient = jax.grad(f)
+            twice = jax.grad(lambda x: jnp.vdot(gradient(x), v))
+            return jax.jvp(f, (x,), (v,)), jax.jvp(gradient, (x,), (v,)), twice(x)
+
+        found, expected = jax.jit(lambda: (derivatives(loss), derivatives(formula)))()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
 def test_gradient_is_orthogonal_to_weights_before_a_batch_norm():
     """Their length does not matter to the output, and a bias there has no effect at all."""
     inputs = np.random.default_rng(4).normal(size=(16, 6))

@@ -210,7 +210,7 @@ def test_every_form_has_the_values_and_derivatives_of_the_plain_one(name, form, 
 )
 def test_forms_agree_in_lower_precision(name, dtype, plain):
     gradient, args = gradients("auto", name, dtype)
-    tolerance = 1e-4 if dtype == "float32" else 3e-2
+    tolerance = 1e-4 if dtype == "float32" else 5e-2  # XLA's own form: 4e-2
     found = jax.tree.leaves(jax.jit(gradient)(*args))
     for a, b in zip(found, plain(name)[: len(found)], strict=True):
         assert a.dtype == dtype
@@ -225,23 +225,25 @@ def windows(size, window, strides=1):
 @pytest.mark.parametrize(
     ("shape", "inputs", "outputs", "groups", "form"),
     [
-        (windows(32, 3), 64, 64, 1, "lax"),
-        (windows(32, 1), 64, 64, 1, "matmul"),
-        (windows(32, 1, 2), 64, 128, 1, "matmul"),
-        (windows(28, 5), 1, 6, 1, "matmul"),
-        (windows(28, 5), 6, 16, 1, "lax"),
-        (windows(28, 9), 1, 6, 1, "lax"),
-        (windows(28, 7, 2), 3, 64, 1, "lax"),
-        (windows(6, 3), 512, 512, 1, "matmul"),
-        (windows(32, 3), 64, 64, 64, "shifts"),
-        (windows(32, 7), 64, 64, 64, "shifts"),
-        (windows(64, 9), 64, 64, 64, "fft"),
-        (windows(64, 31), 64, 64, 64, "fft"),
-        (windows(32, 3), 64, 64, 8, "blocks"),
+        (windows(32, 3), 64, 64, 1, "lax lax lax"),
+        (windows(32, 1), 64, 64, 1, "matmul matmul matmul"),
+        (windows(32, 1, 2), 64, 128, 1, "matmul matmul matmul"),
+        (windows(28, 5), 1, 6, 1, "shifts matmul lax"),
+        (windows(28, 5), 6, 16, 1, "lax matmul lax"),
+        (windows(28, 9), 1, 6, 1, "lax lax lax"),
+        (windows(28, 7, 2), 3, 64, 1, "lax matmul lax"),
+        (windows(33, 3, 2), 64, 128, 1, "lax matmul lax"),
+        (windows(10, 3), 64, 64, 1, "lax matmul lax"),
+        (windows(6, 3), 512, 512, 1, "matmul matmul lax"),
+        (windows(32, 3), 64, 64, 64, "shifts shifts shifts"),
+        (windows(32, 7), 64, 64, 64, "shifts fft fft"),
+        (windows(64, 9), 64, 64, 64, "fft fft fft"),
+        (windows(64, 31), 64, 64, 64, "fft fft fft"),
+        (windows(32, 3), 64, 64, 8, "blocks blocks blocks"),
     ],
 )
 def test_the_rule_of_choice_is_that_of_the_measurements(shape, inputs, outputs, groups, form):
-    assert choose(shape, inputs, outputs, groups) == form
+    assert " ".join(choose(shape, inputs, outputs, groups)) == form
 
 
 @pytest.mark.parametrize(("platform", "plain"), [("cpu", False), ("cuda", True), ("tpu", True)])
