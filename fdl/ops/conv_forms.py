@@ -118,9 +118,20 @@ def lax(
 
 
 def matmul(x: Array, kernel: Array, windows: Windows, groups: int, precision: Precision) -> Array:
-    """Write every window as a row (im2col), then multiply by one matrix; without groups."""
-    del groups
-    rows = jnp.concatenate([part for part, _ in _shifts(x, kernel, windows)], axis=-1)
+    """Write every window as a row (im2col), axis after axis, then multiply by one matrix."""
+    del groups  # there is one
+    rows = _padded(x, windows)
+    for axis in reversed(range(len(windows.window))):
+        window, stride = windows.window[axis], windows.strides[axis]
+        width = (windows.outputs[axis] - 1) * stride + 1
+        firsts = [position * windows.dilation[axis] for position in range(window)]
+        parts = [jax.lax.slice_in_dim(rows, f, f + width, stride, axis + 1) for f in firsts]
+        if window > 1:
+            # in one piece with what comes before or, in the transposed, behind, XLA would compute
+            # that again for every position of the window
+            rows = jax.lax.optimization_barrier(jnp.concatenate(parts, axis=-1))
+        else:
+            rows = parts[0]
     return jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
 
 
@@ -176,9 +187,14 @@ FORMS: dict[str, Form] = {
 }
 
 
+def _padded(x: Array, windows: Windows) -> Array:
+    pads = windows.padding
+    return jnp.pad(x, [(0, 0), *pads, (0, 0)]) if any(map(any, pads)) else x
+
+
 def _shifts(x: Array, kernel: Array, windows: Windows) -> Iterator[tuple[Array, Array]]:
     """Yield, for each position in the window, what all windows have there and its weights."""
-    wide = jnp.pad(x, [(0, 0), *windows.padding, (0, 0)]) if any(map(any, windows.padding)) else x
+    wide = _padded(x, windows)
     for position in itertools.product(*map(range, windows.window)):
         first = [p * d for p, d in zip(position, windows.dilation, strict=True)]
         ends = [
