@@ -70,13 +70,12 @@ def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
         return Forms("matmul", "matmul", "matmul")
     if weights >= MANY_WEIGHTS:
         return Forms("lax", "lax", "lax")
-    largest = max(windows.outputs)
+    if max(windows.outputs) <= SMALL_IMAGE and inputs >= MANY_CHANNELS:
+        return Forms("matmul", "matmul", "matmul")
+    # both gradients in one form: XLA computes them at the same time, and its convolution and its
+    # product of matrices, side by side, get into each other's way
     few = inputs <= FEW_INPUTS and outputs <= FEW_OUTPUTS
-    small = largest <= SMALL_IMAGE and inputs >= MANY_CHANNELS
-    # the transposed of XLA's form has as many outputs as there are inputs here
-    narrow = inputs <= 2 * FEW_INPUTS or max(windows.strides) > 1 or largest <= 2 * SMALL_IMAGE
-    value = "shifts" if few else "matmul" if small else "lax"
-    return Forms(value, "matmul" if narrow else "lax", "lax")
+    return Forms("shifts" if few else "lax", "lax", "lax")
 
 
 def fits(form: str, inputs: int, groups: int) -> bool:
