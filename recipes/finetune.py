@@ -4,15 +4,14 @@
     scripts/run recipes/finetune.py --labels 10
     scripts/run recipes/finetune.py --pretrained FOLDER   # a checkpoint of your own instead
 
-A residual network learns to read mirrored digits, is saved and read back as a checkpoint, and gets
-a new head for other digits as they are, few of them with labels. Five ways to go on see the same
-batches: "head" trains the new head alone, "head_stats" does and lets the running statistics follow,
-"whole" trains all at one rate, "groups" the rest at a lower one, and "scratch" new weights.
+A residual network learns to read mirrored digits, is saved and read back, and gets a new head for
+others as they are, few of them with labels. Five ways go on with the same batches: "head" trains
+the new head alone, "head_stats" does and lets the running statistics follow, "whole" trains all at
+one rate, "groups" the rest at a lower one, and "scratch" new weights.
 
 Result: with 5 labels a class the test accuracy is .697 +- .044 for "whole", .691 +- .062 for
 "groups", .636 +- .034 for "scratch", .631 +- .047 for "head" and .630 +- .051 for "head_stats" (5
-seeds, 38 s of processor time each). What is frozen does not beat
-a new network here.
+seeds, 38 s of processor time each). What is frozen does not beat a new network here.
 """
 
 import tempfile
@@ -26,6 +25,7 @@ import optax
 from flax import nnx
 
 from fdl import data, interop, losses, models, regularizers, run, train
+from fdl.errors import InputError
 from fdl.pure import pure
 
 WAYS = ("head", "head_stats", "groups", "whole", "scratch")
@@ -56,11 +56,14 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     rngs = nnx.Rngs(cfg.seed)
     if cfg.pretrained:
         source = interop.load_pretrained(cfg.pretrained, dtype=jnp.float32)
+        if not isinstance(source, models.ResNet) or source.config.features_in != 1:
+            raise InputError(
+                f"--pretrained {cfg.pretrained} is no ResNet for images of one channel"
+            )
     else:
-        config = models.ResNetConfig.digits(widths=cfg.widths, features_out=10)
-        trained = pretrain(cfg, mirrored, models.ResNet(config, rngs=rngs))
+        net = models.ResNet(models.ResNetConfig.digits(widths=cfg.widths), rngs=rngs)
         with tempfile.TemporaryDirectory() as folder:
-            interop.save_pretrained(trained, Path(folder) / "digits")
+            interop.save_pretrained(pretrain(cfg, mirrored, net), Path(folder) / "digits")
             source = interop.load_pretrained(Path(folder) / "digits")
     apply, start, statistics = pure(source.with_outputs(10, rngs=rngs))
     _, fresh, zero = pure(models.ResNet(source.with_outputs(10, rngs=rngs).config, rngs=rngs))
@@ -112,8 +115,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
         state, metrics = runner.step(state, batch)
         session.log(i, metrics)
         if session.due(i):
-            model = runner.get((state.params, state.extra))
-            session.record(i, evaluate(model, valid, "valid_"))
+            session.record(i, evaluate(runner.get((state.params, state.extra)), valid, "valid_"))
         session.checkpoint(i, lambda: runner.get(state))  # noqa: B023
 
     # Result

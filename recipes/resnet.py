@@ -4,12 +4,14 @@
     scripts/run recipes/resnet.py --depth 20 --widths 16 32 64
 
 Two networks of the same layers, one of them with shortcuts, see the same batches of handwritten
-digits; the plain one learns at a lower rate. losses.png in the run folder has the training losses
-of both, gradients.png the gradient that reaches each layer before the first update.
+digits, each at the learning rate that suits it best on validation data. losses.png in the run
+folder has the training losses of both, gradients.png the gradient that reaches each layer before
+the first update.
 
-Result: with shortcuts the network reads .917 +- .022 of the test digits after 300 updates, without
-them .543 +- .110; the training losses are .009 +- .008 and 1.13 +- .38. The gradient at the first
-layer begins 8.5 +- 2.8 and 423 +- 130 in size (5 seeds, 82 s of processor time each).
+Result: with shortcuts the network reads .935 +- .012 of the test digits after 300 updates, without
+them .47 +- .13; the training losses are .0008 +- .0001 and 1.31 +- .38. The gradient at the first
+layer begins 8.5 +- 2.8 and 419 +- 128 in size (5 seeds, 66 s of processor time each). At rates
+from .003 to .1 the plain network's validation losses differ by less than its seeds' do.
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ class Config(run.Settings):
     depth: run.PositiveInt = 50  # layers: 6n + 2
     widths: tuple[run.PositiveInt, run.PositiveInt, run.PositiveInt] = (8, 16, 32)  # channels
     lr_plain: run.PositiveFloat = 0.01  # learning rate without shortcuts, falling along a cosine
-    lr_skip: run.PositiveFloat = 0.1  # with them
+    lr_skip: run.PositiveFloat = 0.03  # with them
     momentum: run.Fraction = 0.9  # of both
     valid: run.OpenFraction = 0.1  # share of the training part that chooses and never trains
 

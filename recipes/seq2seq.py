@@ -3,12 +3,15 @@
     scripts/run recipes/seq2seq.py
     scripts/run recipes/seq2seq.py --task sort
 
-The decoder writes the letters of the source from the last to the first. Attention looks each up where
-it stands; without it all must fit into the encoder's last states. The networks learn from 2 to 16
-letters and then write new sequences of 16, 20 and 24 letters. attention.png in the run folder shows
-what they looked at: a row for each letter written, a column for each letter read.
+The decoder writes the letters of the source from the last to the first. Attention looks each up
+where it stands; without it all must fit into the encoder's last states. The networks learn from 2
+to 16 letters and then write new sequences of 16, 20 and 24 letters. attention.png in the run folder
+shows what they looked at: a row for each letter written, a column for each letter read.
 
-Result: RESULT
+Result: of 16 letters Luong's attention with input feeding reverses .996 +- .002 of the sequences,
+Bahdanau's all, and the network without attention .001 +- .002 (.34 +- .01 of the letters). Of 20
+letters, more than it learned from, input feeding reverses .89 +- .02 of the sequences and Bahdanau
+.06 +- .04; of 24 .30 +- .08 and none (5 seeds, 53 s of processor time each).
 """
 
 from dataclasses import dataclass
@@ -72,13 +75,13 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
 
     learned = (min(2, cfg.longest), cfg.longest, cfg.longest)
     valid = fixed(1, *learned)
-    tests = {n: fixed(2, n, n, max(cfg.lengths)) for n in cfg.lengths}
+    tests = {n: fixed(3, n, n, max(cfg.lengths)) for n in cfg.lengths}
     fit = {"example": np.arange(cfg.batch)}  # drawn from its key, new at each step
 
     # Model
     nets = {}
     for name, kind in KINDS.items():
-        config = models.Seq2SeqConfig(2 + LETTERS, 16, cfg.units, start_token=START, **kind)
+        config = models.Seq2SeqConfig(2 + LETTERS, 16, cfg.units, **kind)
         nets[name] = pure(models.Seq2Seq(config, rngs=nnx.Rngs(cfg.seed)))
     params = {name: net.params for name, net in nets.items()}
 
@@ -87,9 +90,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
         """Cross-entropy of each sequence's letters and its end, the letters before being given."""
         source, target, length = batch["source"], batch["target"], batch["length"]
         real = jnp.arange(target.shape[1])[None] <= length[:, None]
-        each = {}
+        before, each = read_before(target), {}
         for name, net in nets.items():
-            before = read_before(target)
             logits, _ = net.apply(params[name], net.extra, source, before, lengths=length)
             nats = losses.softmax_cross_entropy(logits, target)
             each[name] = jnp.where(real, nats, 0).sum(1) / real.sum(1)
@@ -139,10 +141,9 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
             right = (np.asarray(made) == part["target"])[:, : n + 1]
             figures[f"test_{name}_{n}_letters"] = float(right.mean())
             figures[f"test_{name}_{n}_sequences"] = float(right.all(1).mean())
-            how = {"lengths": length[:1], "maps": True}
-            before = read_before(made[:1])
-            (_, weights), _ = net.apply(final[name], net.extra, source[:1], before, **how)
-            maps.append(np.asarray(weights)[0])
+            first, how = (source[:1], read_before(made[:1])), {"lengths": length[:1], "maps": True}
+            seen = net.apply(final[name], net.extra, *first, **how)[0][1][0]
+            maps.append(np.where(np.arange(len(seen))[:, None] < n, seen, 0))
         if KINDS[name]["attention"] is not None:
             rows[name] = plots.ImageRow(np.stack(maps), [f"{n} letters" for n in tests])
     session.picture("attention.png", plots.image_rows, rows)

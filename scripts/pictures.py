@@ -14,10 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -303,53 +301,6 @@ def sampling(path: Path) -> None:
         left.set_ylabel("probability")
 
 
-# --- recurrent.md --------------------------------------------------------------------------------
-
-
-def gradient_norms(step: ops.CellStep, weights: ops.CellWeights, start: Any, x: jax.Array) -> Any:
-    """Spectral norm of d carry_T / d carry_t for t = T, ..., 0; x is of shape (T, D)."""
-    flat, whole = jax.flatten_util.ravel_pytree(start)
-
-    def advance(carry: jax.Array, x_t: jax.Array) -> jax.Array:
-        return jax.flatten_util.ravel_pytree(step(weights, whole(carry), x_t[None])[0])[0]
-
-    def forwards(carry: jax.Array, x_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return advance(carry, x_t), jax.jacfwd(advance)(carry, x_t)
-
-    def backwards(product: jax.Array, jacobian: jax.Array) -> tuple[jax.Array, jax.Array]:
-        product = product @ jacobian
-        return product, jnp.linalg.norm(product, 2)
-
-    _, jacobians = jax.lax.scan(forwards, flat, x)
-    norms = jax.lax.scan(backwards, jnp.eye(len(flat)), jacobians, reverse=True)[1]
-    return jnp.append(norms, 1.0)[::-1]
-
-
-def vanishing(path: Path) -> None:
-    """Gradients through tanh networks and LSTMs against the number of steps."""
-    units, keys = 32, jax.random.split(jax.random.key(0), 4)
-    x = jax.random.normal(keys[0], (100, 2))
-    zero = jnp.zeros((1, units))
-    with panels(path, "tanh network", "LSTM") as (left, right):
-        for scale in (0.8, 1.0, 1.5):
-            u = scale * jax.random.orthogonal(keys[1], units)
-            weights = ops.CellWeights(0.05 * jax.random.normal(keys[2], (2, units)), u)
-            left.semilogy(gradient_norms(ops.elman_step, weights, zero, x), label=f"radius {scale}")
-        u = jnp.concatenate(
-            [jax.random.orthogonal(k, units) for k in jax.random.split(keys[3], 4)], 1
-        )
-        w = 0.2 * jax.random.normal(keys[2], (2, 4 * units))
-        for forget in (0, 1, 5):
-            bias = jnp.repeat(jnp.array([0.0, forget, 0.0, 0.0]), units)
-            weights = ops.CellWeights(w, u / 4, bias)
-            start = ops.LSTMCarry(zero, zero)
-            norms = gradient_norms(ops.lstm_step, weights, start, x)
-            right.semilogy(norms, label=f"forget bias {forget}")
-        for axes in (left, right):
-            axes.set_xlabel("steps back")
-            axes.set_ylim(1e-12, 1e6)
-
-
 PICTURES: dict[str, Callable[[Path], None]] = {
     "gradient_graph.svg": gradient_graph,
     "curvature_spectrum.png": curvature_spectrum,
@@ -370,12 +321,16 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "initializers.png": partial(drawn_by, "initializers", "signals.png"),
     "misread.png": partial(drawn_by, "cnn", "misread.png"),
     "gabor.png": partial(drawn_by, "gabor", "filters.png"),
+    "resnet_losses.png": partial(drawn_by, "resnet", "losses.png"),
+    "resnet_gradients.png": partial(drawn_by, "resnet", "gradients.png"),
     "batchnorm.png": partial(drawn_by, "batchnorm", "convergence.png"),
     "early_stopping.png": learning_curves,
     "regions.png": decision_regions,
     "search.png": partial(drawn_by, "search", "trials.png"),
     "sampling.png": sampling,
-    "vanishing.png": vanishing,
+    "vanishing.png": partial(drawn_by, "long_term", "gradients.png", "--steps", "1"),
+    "clipping.png": partial(drawn_by, "long_term", "losses.png"),
+    "attention.png": partial(drawn_by, "seq2seq", "attention.png"),
     "forecast.png": partial(drawn_by, "rnn", "forecast.png"),
 }
 

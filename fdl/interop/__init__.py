@@ -9,6 +9,7 @@ from fdl.interop.recurrent import rnn_names as rnn_names
 from fdl.interop.table import Layout as Layout
 from fdl.interop.table import Names as Names
 from fdl.interop.table import Row as Row
+from fdl.interop.table import Tied as Tied
 from fdl.interop.table import Unused as Unused
 from fdl.interop.weights import filled as filled
 from fdl.interop.weights import load_weights as load_weights
@@ -18,6 +19,7 @@ __all__ = [
     "Layout",
     "Names",
     "Row",
+    "Tied",
     "Unused",
     "filled",
     "load_pretrained",

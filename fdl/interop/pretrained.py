@@ -9,12 +9,16 @@ from typing import Any
 from flax import nnx
 
 from fdl.errors import InputError
-from fdl.interop import fields, files, own, recurrent, resnet
+from fdl.interop import fields, files, own, recurrent, resnet_huggingface, resnet_timm
 from fdl.interop.form import Form
 from fdl.interop.weights import load_weights, save_weights
 from fdl.types import DTypeLike
 
-FORMS: tuple[Form, ...] = (*resnet.FORMS, *recurrent.FORMS)
+FORMS: tuple[Form, ...] = (
+    *resnet_huggingface.FORMS,
+    *resnet_timm.FORMS,
+    *recurrent.FORMS,
+)
 _OWN = "fdl"  # key of a config.json for what no reference can say
 
 

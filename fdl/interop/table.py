@@ -21,8 +21,8 @@ _SHOWN = 5  # names in an error message
 class Layout(NamedTuple):
     """How to turn a reference's array into ours, and back.
 
-    Both functions use methods and operators of arrays only (`x.T`, `x.reshape(...)`, `x[...]`,
-    `+`), so that they also tell the shape of an array that does not exist yet.
+    `write` uses methods and operators of arrays only (`x.T`, `x.reshape(...)`, `x[...]`, `+`), so
+    that it also tells the shape of an array that does not exist yet.
 
     Attributes:
       read: the reference's arrays, one for each name of the row, to ours.
@@ -75,6 +75,23 @@ class Unused(NamedTuple):
     value: np.ndarray | None = None
 
 
+class Tied(NamedTuple):
+    """A second name of an array that has a row: it may be missing, and is not written.
+
+    Where it is there it must have the same values. A network that has an array of its own for this
+    name, because its weights are not tied, has a row for it: the row counts then.
+
+    Attributes:
+      ours: pattern of our path.
+      theirs: pattern of the second name.
+      layout: of what stands there.
+    """
+
+    ours: str
+    theirs: str
+    layout: Layout = SAME
+
+
 class Names(NamedTuple):
     """How one reference names the arrays of one architecture.
 
@@ -82,11 +99,13 @@ class Names(NamedTuple):
       rows: the first whose pattern fits a path counts.
       unused: names that a file may have besides.
       prefix: what names begin with, which files of the bare backbone leave out.
+      tied: second names of arrays, such as of an embedding that is the output's kernel as well.
     """
 
     rows: tuple[Row, ...]
     unused: tuple[Unused, ...] = ()
     prefix: str = ""
+    tied: tuple[Tied, ...] = ()
 
 
 class Place(NamedTuple):
@@ -143,6 +162,34 @@ def extras(names: Names, paths: Collection[str]) -> Iterator[tuple[str, np.ndarr
                 yield _filled(row.theirs, numbers), row.value
 
 
+def copies(
+    names: Names, shapes: Mapping[str, tuple[int, ...]], first: Collection[Place] = ()
+) -> Iterator[tuple[str, Place]]:
+    """List the second places of arrays, where a file may have them once more.
+
+    Args:
+      names: the table.
+      shapes: of the arrays of the module, by path.
+      first: the places of all its arrays, whose names are taken.
+
+    Yields:
+      A path and its second place.
+
+    Example:
+      >>> rows, tied = (Row("embedding", "embed.weight"),), (Tied("embedding", "out.weight"),)
+      >>> table = Names(rows, tied=tied)
+      >>> [(path, place.names) for path, place in copies(table, {"embedding": (3, 2)})]
+      [('embedding', ('out.weight',))]
+    """
+    taken = {name for place in first for name in place.names}
+    for row in (Row(*tied) for tied in names.tied):
+        for path, shape in shapes.items():
+            if _numbers(row.ours, path) is not None:
+                place = _place((row,), path, shape)
+                if taken.isdisjoint(place.names):
+                    yield path, place
+
+
 def without_prefix(names: Names, present: Collection[str]) -> Names:
     """Take the prefix out of a table if no name in a file begins with it.
 
@@ -161,7 +208,8 @@ def without_prefix(names: Names, present: Collection[str]) -> Names:
 
     rows = tuple(row._replace(theirs=bare(row.theirs)) for row in names.rows)
     unused = tuple(row._replace(theirs=bare(row.theirs)) for row in names.unused)
-    return Names(rows, unused)
+    tied = tuple(row._replace(theirs=bare(row.theirs)) for row in names.tied)
+    return Names(rows, unused, tied=tied)
 
 
 def check(

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,13 +71,12 @@ def load_weights(
     with files.Tensors(Path(source)) as tensors:
         found = {name: entry.shape for name, entry in tensors.entries.items()}
         names = table.without_prefix(names, found)
-        everything = table.places(names, {path: a.shape for path, a in arrays.items()})
-        kept = [n for path, p in everything.items() if path not in wanted for n in p.names]
+        places = _places(names, {path: array.shape for path, array in arrays.items()}, found)
+        kept = [n for p, where in places.items() if p not in wanted for w in where for n in w.names]
         allowed = [*kept, *(name for name, _ in table.extras(names, arrays))]
-        here = {path: everything[path] for path in wanted}
-        table.check(str(source), here.values(), allowed, found)
-        for path, place in here.items():
-            read = place.layout.read(*map(tensors.get, place.names))
+        table.check(str(source), [place for p in wanted for place in places[p]], allowed, found)
+        for path in wanted:
+            read = _read(tensors, *places[path])
             arrays[path] = jnp.array(read, dtype or read.dtype)
     return nnx.merge(graph, streams, jax.tree.unflatten(treedef, arrays.values()))
 
@@ -156,6 +155,32 @@ def filled(module: M, *trees: PyTree) -> M:
             raise ValueError(f"filled: {path} has shape {jnp.shape(leaf)}, the module {has}")
         arrays[path] = leaf
     return nnx.merge(graph, streams, jax.tree.unflatten(treedef, arrays.values()), copy=True)
+
+
+def _places(
+    names: Names, shapes: Mapping[str, tuple[int, ...]], present: Collection[str]
+) -> dict[str, list[table.Place]]:
+    """Look up where each array is in a file, and where it is once more."""
+    first = table.places(names, shapes)
+    found = {path: [place] for path, place in first.items()}
+    for path, place in table.copies(names, shapes, first.values()):
+        if place.names[0] in present:
+            found[path].append(place)
+    return found
+
+
+def _read(tensors: files.Tensors, first: table.Place, *others: table.Place) -> np.ndarray:
+    """Read an array of ours from its first place, and compare what stands in the others."""
+    array: np.ndarray = first.layout.read(*map(tensors.get, first.names))
+    for place in others:
+        copy = place.layout.read(*map(tensors.get, place.names))
+        if not np.array_equal(array, copy, equal_nan=True):
+            one, other = first.names[0], place.names[0]
+            raise InputError(
+                f"{tensors.entries[other].file}: {other} must have the values of {one}, to which it"
+                " is tied in the model"
+            )
+    return array
 
 
 def _shards(

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from fdl import interop, ops
 from fdl.errors import InputError
-from fdl.interop import resnet
+from fdl.interop.resnet_form import same
 from fdl.models import MLP, MLPConfig, ResNet, ResNetConfig
 from fdl.pure import pure
 
@@ -52,7 +52,7 @@ def test_every_network_comes_back_as_it_was(network, names, tmp_path):
     model = make(NETWORKS[network])
     interop.save_pretrained(model, tmp_path, names=names)
     back = interop.load_pretrained(tmp_path)
-    assert resnet._same(back.config, model.config)
+    assert same(back.config, model.config)
     before, after = (nnx.to_pure_dict(nnx.state(m)) for m in (model, back))
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
@@ -78,7 +78,7 @@ def test_the_config_is_one_that_the_reference_reads_if_it_has_the_network(networ
     for key, value in told.items():
         assert key in written and value in (..., written[key])
     back = _read_own(written["fdl"])[1] if "fdl" in written else form.read(written)
-    assert resnet._same(back, network)
+    assert same(back, network)
 
 
 def folder_of(path, config, tensors=None):
@@ -198,6 +198,25 @@ def test_the_counts_of_batches_may_be_missing(tmp_path):
     save_file({n: t for n, t in tensors.items() if n not in counts}, tmp_path / "model.safetensors")
     back = interop.load_pretrained(tmp_path)
     np.testing.assert_array_equal(back.stem.norm.var[...], model.stem.norm.var[...])
+
+
+@pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
+def test_a_whole_network_goes_through_half_precision(half, tmp_path):
+    model = make(TINY)
+    model.stem.norm.var[...] = jnp.asarray([0.1, 0.7, 1.3, 2.9], jnp.float32)
+    interop.save_pretrained(model, tmp_path, dtype=half)
+    tensors = load_file(tmp_path / "model.safetensors")
+    counts = {n for n in tensors if n.endswith("num_batches_tracked")}
+    assert {tensors[n].dtype for n in tensors.keys() - counts} == {np.dtype(half)}
+    assert {tensors[n].dtype for n in counts} == {np.dtype(np.int64)}
+    back = interop.load_pretrained(tmp_path, dtype=jnp.float32)
+    before, after = (nnx.to_pure_dict(nnx.state(m)) for m in (model, back))
+    relative = float(jnp.finfo(half).eps) / 2  # rounded to the nearest
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=relative, atol=1e-7), before, after
+    )
+    assert {a.dtype for a in jax.tree.leaves(after)} == {np.dtype(np.float32)}
+    assert not np.array_equal(after["stem"]["norm"]["var"], before["stem"]["norm"]["var"])
 
 
 def test_the_configuration_can_be_changed_on_the_way_in(tmp_path):

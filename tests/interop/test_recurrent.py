@@ -34,7 +34,8 @@ def test_a_round_trip_is_exact(kind, tmp_path):
 
 
 def test_the_file_has_the_names_and_layouts_of_pytorch(tmp_path):
-    save_pretrained(RNN(CONFIGS["lstm"], rngs=nnx.Rngs(0)), tmp_path / "net")
+    model = RNN(CONFIGS["lstm"], rngs=nnx.Rngs(0))
+    save_pretrained(model, tmp_path / "net")
     tensors = safetensors.numpy.load_file(tmp_path / "net/model.safetensors")
     assert {name: a.shape for name, a in tensors.items()} == {
         f"{kind}_l{layer}{end}": shape
@@ -47,6 +48,14 @@ def test_the_file_has_the_names_and_layouts_of_pytorch(tmp_path):
             ("bias_hh", (16,)),
         )
     }
+    cell = model.layers[1].backward
+    for name, ours in {
+        "weight_ih": cell.kernel_in[...].T,
+        "weight_hh": cell.kernel_hidden[...].T,
+        "bias_ih": cell.bias[...],
+        "bias_hh": cell.bias_hidden[...],
+    }.items():
+        np.testing.assert_array_equal(tensors[f"{name}_l1_reverse"], ours, err_msg=name)
     config = json.loads((tmp_path / "net/config.json").read_text())
     assert config["model_type"] == "torch.nn.LSTM" and config["bidirectional"] is True
 

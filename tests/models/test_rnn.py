@@ -234,6 +234,14 @@ def test_presets_begin_as_their_sources_say():
     assert cell.bias_hidden[...].shape == (256,)
 
 
+def test_a_beginning_from_an_output_leaves_the_memory_of_an_lstm_empty():
+    h = np.arange(3.0)
+    carry = lstm().carry(h)
+    np.testing.assert_array_equal(carry.h, h)
+    np.testing.assert_array_equal(carry.c, 0)
+    np.testing.assert_array_equal(gru().carry(h), h)
+
+
 def test_a_gru_always_has_the_bias_of_its_candidate():
     after = model_of(cell=gru()).layers[0].forward
     assert after.bias_hidden[...].shape == (4,)

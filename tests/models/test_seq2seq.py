@@ -1,5 +1,7 @@
 """Encoder and decoder against another implementation, and against themselves step by step."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,6 +161,39 @@ def test_steps_are_the_parallel_form_whatever_fills_up_the_source(kind):
     sums = 0 if KINDS[kind].get("attention", 1) is None else 1
     np.testing.assert_allclose(maps.sum(-1), sums, rtol=1e-6)
     np.testing.assert_array_equal(jnp.where(real[:, None], 0, maps), 0)
+
+
+def test_with_input_feeding_the_new_state_attends_and_its_output_is_fed_to_the_next_step():
+    config = Seq2SeqConfig.tiny(
+        attention=general(), input_feeding=True, bidirectional=False, cell=elman()
+    )
+    model = Seq2Seq(config, rngs=nnx.Rngs(0))
+    apply, params, extra = pure(model)
+    params = jax.tree.map(lambda a: 2 * a, params)
+    (logits, maps), _ = jax.jit(partial(apply, maps=True))(
+        params, extra, SOURCE, TARGET, lengths=LENGTHS
+    )
+    p, sources, targets = jax.device_get((params, SOURCE, TARGET))
+    maps, logits, lengths = jax.device_get((maps, logits, LENGTHS))
+
+    def step(cell, x, h):
+        return np.tanh(x @ cell["kernel_in"] + h @ cell["kernel_hidden"] + cell["bias"])
+
+    (layer,) = p["encoder"]["layers"].values()
+    for row, length in enumerate(lengths):
+        h, values = np.zeros(4), []
+        for token in sources[row, :length]:
+            h = step(layer["forward"], p["embedding"][token], h)
+            values.append(h)
+        s, fed = np.tanh(h @ p["start"]["kernel"] + p["start"]["bias"]), np.zeros(4)
+        for t, token in enumerate(targets[row]):
+            s = step(p["decoder"], np.append(p["embedding"][token], fed), s)
+            e = np.exp([value @ p["scores"]["kernel"] @ s for value in values])
+            a = e / e.sum()
+            fed = np.tanh(np.append(a @ np.array(values), s) @ p["combine"]["kernel"])
+            expected = fed @ p["output"]["kernel"] + p["output"]["bias"]
+            np.testing.assert_allclose(maps[row, t, :length], a, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(logits[row, t], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_target_token_is_not_seen_by_the_logits_before_it():

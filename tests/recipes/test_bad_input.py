@@ -1,11 +1,16 @@
 """What a user gets wrong: exit code 2, at most three lines, no traceback, and nothing lost."""
 
 import importlib
+import json
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
+from safetensors.numpy import save_file
 
-from fdl import run
+from fdl import interop, models, run
 
 OPTIONS = [
     "--nosuch 1",
@@ -136,3 +141,68 @@ def test_bad_tables_are_refused_in_a_line_that_names_the_file(name, tmp_path, mo
 def test_a_table_that_is_not_there_is_named(words, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert "csv" in complaint("tabular", words, monkeypatch, capfd)
+
+
+def a_missing_checkpoint(folder):
+    return "nowhere"
+
+
+def an_empty_checkpoint(folder):
+    return "is missing"
+
+
+def a_checkpoint_that_is_no_json(folder):
+    (folder / "config.json").write_text("{")
+    return "has no proper JSON"
+
+
+def a_checkpoint_of_an_unknown_model(folder):
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return "'llama'"
+
+
+def a_checkpoint_without_weights(folder):
+    (folder / "config.json").write_text('{"model_type": "resnet"}')
+    return "must hold model.safetensors"
+
+
+def a_checkpoint_of_another_model(folder):
+    config = {"model_type": "torch.nn.RNN", "input_size": 1, "hidden_size": 1, "num_layers": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes = {"weight_ih": (1, 1), "weight_hh": (1, 1), "bias_ih": (1,), "bias_hh": (1,)}
+    tensors = {f"{name}_l0": np.zeros(shape, "f") for name, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors")
+    return "is no ResNet for images of one channel"
+
+
+def a_checkpoint_for_coloured_images(folder):
+    def zeros(key, shape, dtype):
+        return jnp.zeros(shape, dtype)
+
+    config = models.ResNetConfig.tiny(features_in=3, kernel_init=zeros, output_init=zeros)
+    interop.save_pretrained(models.ResNet(config, rngs=nnx.Rngs(0)), folder)
+    return "is no ResNet for images of one channel"
+
+
+CHECKPOINTS = [
+    a_missing_checkpoint,
+    an_empty_checkpoint,
+    a_checkpoint_that_is_no_json,
+    a_checkpoint_of_an_unknown_model,
+    a_checkpoint_without_weights,
+    a_checkpoint_of_another_model,
+    a_checkpoint_for_coloured_images,
+]
+
+
+@pytest.mark.parametrize("make", CHECKPOINTS)
+def test_bad_checkpoints_are_refused_in_a_line_that_names_the_folder(
+    make, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "nowhere" if make is a_missing_checkpoint else tmp_path / "checkpoint"
+    if make is not a_missing_checkpoint:
+        folder.mkdir()
+    told = make(folder)
+    error = complaint("finetune", ["--pretrained", str(folder), "--quiet"], monkeypatch, capfd)
+    assert told in error and len(error.splitlines()) == 1

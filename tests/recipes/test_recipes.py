@@ -39,11 +39,13 @@ SMALL = {  # compiling all of them takes long
     "finetune": {"labels": 20, "first_steps": 20, "widths": (4, 4, 8)},
     "initializers": {"layers": 3, "width": 16},
     "landscapes": {"landscapes": ("bowl",)},
+    "long_term": {"units": 4, "length": 8},
     "multitask": {"hidden": (16,)},
     "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
     "regularizers": {"hidden": 16, "labels": 64, "regularizers": ("none", "l1", "dropout")},
     "resnet": {"depth": 8, "widths": (4, 4, 8)},
     "rnn": {"units": 4, "length": 4},
+    "seq2seq": {"longest": 4, "lengths": (4, 6), "units": 4, "tests": 8},
     "search": {"trials": 8, "hidden": (16,)},
     "tangents": {"hidden": (16,), "code": 8, "code_steps": 20, "candidates": 2},
     "universal_approximation": {"widths": (2, 8)},
