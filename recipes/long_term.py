@@ -77,7 +77,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
         which, noise = jax.random.split(key)
         y = jax.random.randint(which, (), 0, cfg.symbols)
         x = cfg.noise * jax.random.normal(noise, (cfg.length, cfg.symbols), jnp.float32)
-        return {"x": x.at[0].set(jax.nn.one_hot(y, cfg.symbols)), "y": y}
+        return {"x": x.at[0].set(jax.nn.one_hot(y, cfg.symbols, dtype=jnp.float32)), "y": y}
 
     def fixed(seed, n):
         return jax.device_get(jax.vmap(draw)(jax.random.split(jax.random.key(seed), n)))
