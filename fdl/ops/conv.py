@@ -71,7 +71,7 @@ def conv(
     inputs, outputs = x.shape[-1], kernel.shape[-1]
     if implementation == "auto":
         real = jnp.issubdtype(x.dtype, jnp.floating)
-        forms = choose(windows, inputs, outputs, groups) if real else Forms("lax", "lax", "lax")
+        forms = choose(windows, inputs, outputs, groups) if real else Forms("lax", "lax")
         if set(forms) != {"lax"}:
             return _by_shape(forms, windows, groups, precision, x, kernel)
         implementation = "lax"
@@ -92,7 +92,7 @@ def _by_shape(
     x: Array,
     kernel: Array,
 ) -> Array:
-    """Convolve, on a CPU in the forms given, with a form of its own for each derivative."""
+    """Convolve, on a CPU in the form given, with another for the derivatives."""
     return _on_cpu(forms.value, windows, groups, precision, x, kernel)
 
 
@@ -110,9 +110,9 @@ def _by_shape_jvp(
     y = _by_shape(forms, windows, groups, precision, x, kernel)
     dy = jnp.zeros_like(y)
     if not isinstance(dx, SymbolicZero):
-        dy += _on_cpu(forms.by_input, windows, groups, precision, dx, kernel)
+        dy += _on_cpu(forms.slope, windows, groups, precision, dx, kernel)
     if not isinstance(dkernel, SymbolicZero):
-        dy += _on_cpu(forms.by_kernel, windows, groups, precision, x, dkernel)
+        dy += _on_cpu(forms.slope, windows, groups, precision, x, dkernel)
     return y, dy
 
 

@@ -20,23 +20,24 @@ FEW_INPUTS, FEW_OUTPUTS = 3, 16  # channels, as in a first layer: XLA's form has
 SMALL_IMAGE = 4  # positions along the longest axis of the output
 MANY_CHANNELS = 128
 MANY_WEIGHTS = 64  # in a window: so many slices take long to compile
+MANY_SLOPES = 49  # the same for the gradients of a depthwise convolution
 Precision = jax.lax.PrecisionLike
 
 
 class Forms(NamedTuple):
-    """The forms that values and tangents of a convolution are computed in.
+    """The forms that a convolution is computed in.
 
-    A gradient is the transposed of the tangent, and so costs what that form's transposed does.
+    Both tangents have one form: XLA computes them at the same time, and its convolution and its
+    product of matrices, side by side, get into each other's way. A gradient is the transposed of
+    the tangent, and so costs what that form's transposed does.
 
     Attributes:
       value: of the convolution itself.
-      by_input: of its tangent by the input.
-      by_kernel: of its tangent by the kernel.
+      slope: of its tangents, by the input and by the kernel.
     """
 
     value: str
-    by_input: str
-    by_kernel: str
+    slope: str
 
 
 def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
@@ -55,27 +56,21 @@ def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
       >>> windows = Windows((32, 32), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
       >>> for groups in (1, 64, 4):
       ...     print(*choose(windows, 64, 64, groups))
-      lax lax lax
-      shifts shifts shifts
-      blocks blocks blocks
+      lax lax
+      shifts shifts
+      blocks blocks
     """
     weights = math.prod(windows.window)
     if groups == inputs > 1:
-        value = "shifts" if weights < MANY_WEIGHTS else "fft"
-        slope = "shifts" if weights < MANY_WEIGHTS - 15 else "fft"
-        return Forms(value, slope, slope)
+        names = ("shifts" if weights < most else "fft" for most in (MANY_WEIGHTS, MANY_SLOPES))
+        return Forms(*names)
     if groups > 1:
-        return Forms("blocks", "blocks", "blocks")
-    if weights == 1:
-        return Forms("matmul", "matmul", "matmul")
-    if weights >= MANY_WEIGHTS:
-        return Forms("lax", "lax", "lax")
-    if max(windows.outputs) <= SMALL_IMAGE and inputs >= MANY_CHANNELS:
-        return Forms("matmul", "matmul", "matmul")
-    # both gradients in one form: XLA computes them at the same time, and its convolution and its
-    # product of matrices, side by side, get into each other's way
+        return Forms("blocks", "blocks")
+    small = max(windows.outputs) <= SMALL_IMAGE and inputs >= MANY_CHANNELS
+    if weights == 1 or (small and weights < MANY_WEIGHTS):
+        return Forms("matmul", "matmul")
     few = inputs <= FEW_INPUTS and outputs <= FEW_OUTPUTS
-    return Forms("shifts" if few else "lax", "lax", "lax")
+    return Forms("shifts" if few and weights < MANY_WEIGHTS else "lax", "lax")
 
 
 def fits(form: str, inputs: int, groups: int) -> bool:
