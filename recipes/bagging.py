@@ -16,7 +16,7 @@ network of a bag 0.909 +- 0.004 and 0.417 +- 0.022, the mean of eight 0.918 +- 0
 costs as much accuracy as their mean wins back. With pictures moved a little, for all networks, it
 wins more: one of a bag 0.950 +- 0.003 and 0.203 +- 0.012, the mean of eight 0.961 +- 0.002 and
 0.142 +- 0.009; one of the whole part 0.958 +- 0.002 and 0.150 +- 0.005, the mean of eight 0.959 +-
-0.004 and 0.123 +- 0.006; in 90 s. Weights chosen on 144 examples are worse than equal ones;
+0.004 and 0.123 +- 0.006; in 55 s. Weights chosen on 144 examples are worse than equal ones;
 examples out of the bags are by known writers, and are read at 0.978 (0.994).
 """
 
