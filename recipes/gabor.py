@@ -9,7 +9,7 @@ digits and by all. The picture filters.png in the run folder shows the filters b
 Result on the digits of other writers (mean and deviation of seeds 0 to 4), filters fixed / trained:
 taught by 100 labels, Gabor filters 0.897 +- 0.017 / 0.906 +- 0.021, random ones 0.855 +- 0.029 /
 0.861 +- 0.030; by all 1293, Gabor 0.953 +- 0.010 / 0.958 +- 0.010, random 0.929 +- 0.014 / 0.936 +-
-0.009. It takes about 25 s on 2 CPU cores.
+0.009. It takes about 16 s on 2 CPU cores.
 """
 
 from dataclasses import dataclass

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fdl.train.storage import Storage, read_manifest
+from tests.recipes.test_recipes import RECIPES, SMALL
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -73,9 +74,28 @@ WHOLE = ["--hidden", "16", "--batch", "1293", "--optimizer"]
 )
 def test_a_run_killed_at_ten_random_moments_ends_bit_for_bit_the_same(flags, tmp_path):
     expected = whole(tmp_path / "whole", *flags)
-    out, moments = tmp_path / "killed", random.Random(0)
-    for _ in range(10):
-        process = resume(out, *flags)
+    assert killed(tmp_path / "killed", *flags, times=10) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_killed_at_random_moments_ends_bit_for_bit_the_same(name, tmp_path):
+    settings = SMALL.get(name, {}).items()
+    flags = [
+        word for key, value in settings for word in (f"--{key.replace('_', '-')}", *words(value))
+    ]
+    expected = whole(tmp_path / "whole", *flags, recipe=name)
+    assert killed(tmp_path / "killed", *flags, times=3, recipe=name) == expected
+
+
+def words(value):
+    return [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
+
+
+def killed(out, *flags, times, recipe="mlp"):
+    moments = random.Random(0)
+    for _ in range(times):
+        process = resume(out, *flags, recipe=recipe)
         # importing and compiling take most of the time: measure from the first record on
         seen, waited = size(out), time.monotonic()
         while size(out) == seen and process.poll() is None and time.monotonic() - waited < 60:
@@ -83,8 +103,8 @@ def test_a_run_killed_at_ten_random_moments_ends_bit_for_bit_the_same(flags, tmp
         time.sleep(moments.uniform(0, 0.6))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    finish(resume(out, *flags))
-    assert files(out) == expected
+    finish(resume(out, *flags, recipe=recipe))
+    return files(out)
 
 
 def size(out):
