@@ -83,7 +83,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Convolve x, shape (batch, *spatial, features_in)."""
-        kernel = self.kernel[...]
+        kernel = self.weights()
         kind = self.dtype or jnp.promote_types(x.dtype, kernel.dtype)
         y = ops.conv(
             x.astype(kind),
@@ -95,6 +95,10 @@ class Conv(nnx.Module):
             implementation=self.implementation,
         )
         return _shifted(y, self.bias)
+
+    def weights(self) -> Array:
+        """Return the kernel that is used, shape (*window, features_in / groups, features_out)."""
+        return self.kernel[...]
 
 
 class ConvTranspose(nnx.Module):

@@ -1,17 +1,16 @@
 """A convolution whose kernels are standardised before they are used."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fdl import initializers, ops
-from fdl.ops.windows import Padding, PerAxis
-from fdl.types import Array, DTypeLike
-
-LECUN = initializers.lecun_normal()
+from fdl.models.conv import Conv
+from fdl.types import Array
 
 
-class StandardisedConv(nnx.Module):
+class StandardisedConv(Conv):
     """Convolve with kernels of mean 0 and variance 1: weight standardisation.
 
     K_o = (kernel_o - mean(kernel_o)) / sqrt(var(kernel_o) + epsilon),  y = conv(x, K)
@@ -23,16 +22,13 @@ class StandardisedConv(nnx.Module):
       features_in: channels of the input.
       features_out: channels of the output.
       window: size of the kernel along each spatial axis.
-      strides: from an output to the next, for all axes or each.
-      padding: as in `fdl.ops.conv`.
       epsilon: added to the variance.
-      kernel_init: of the kernel, shape (*window, features_in, features_out).
-      dtype: in which is computed; that of parameters and input if None.
-      implementation: as in `fdl.ops.conv`.
+      use_bias: whether there is a bias; a normalisation mostly follows.
       rngs: for the parameters.
+      options: all others of `Conv`.
 
     Raises:
-      ValueError: from the call, when the input does not fit.
+      ValueError: as `Conv`.
 
     Example:
       >>> layer = StandardisedConv(3, 8, (3, 3), padding=1, rngs=nnx.Rngs(0))
@@ -49,34 +45,18 @@ class StandardisedConv(nnx.Module):
         features_out: int,
         window: tuple[int, ...],
         *,
-        strides: PerAxis = 1,
-        padding: Padding = 0,
         epsilon: float = 1e-8,
-        kernel_init: initializers.Initializer = LECUN,
-        dtype: DTypeLike | None = None,
-        implementation: str = "auto",
+        use_bias: bool = False,
         rngs: nnx.Rngs,
+        **options: Any,
     ):
-        shape = (*window, features_in, features_out)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
-        self.strides = strides
-        self.padding = padding
+        super().__init__(features_in, features_out, window, use_bias=use_bias, rngs=rngs, **options)
         self.epsilon = epsilon
-        self.dtype = dtype
-        self.implementation = implementation
 
-    def __call__(self, x: Array) -> Array:
-        """Convolve x, shape (batch, *spatial, features_in)."""
+    def weights(self) -> Array:
+        """Return the standardised kernel."""
         kernel = self.kernel[...]
         axes = tuple(range(kernel.ndim - 1))
         centred = kernel - kernel.mean(axes, keepdims=True)
         variance = jnp.square(centred).mean(axes, keepdims=True)
-        kernel = centred * jax.lax.rsqrt(variance + self.epsilon)
-        kind = self.dtype or jnp.promote_types(x.dtype, kernel.dtype)
-        return ops.conv(
-            x.astype(kind),
-            kernel.astype(kind),
-            strides=self.strides,
-            padding=self.padding,
-            implementation=self.implementation,
-        )
+        return centred * jax.lax.rsqrt(variance + self.epsilon)
