@@ -71,7 +71,7 @@ def conv(
     inputs, outputs = x.shape[-1], kernel.shape[-1]
     if implementation == "auto":
         real = jnp.issubdtype(x.dtype, jnp.floating)
-        forms = choose(windows, inputs, outputs, groups) if real else Forms("lax", "lax")
+        forms = choose(windows, len(x), inputs, outputs, groups) if real else Forms("lax", "lax")
         if set(forms) != {"lax"}:
             return _by_shape(forms, windows, groups, precision, x, kernel)
         implementation = "lax"

@@ -17,10 +17,14 @@ from fdl.ops.windows import Windows
 from fdl.types import Array
 
 FEW_INPUTS, FEW_OUTPUTS = 3, 16  # channels, as in a first layer: XLA's form has short inner loops
+SOME_INPUTS, LARGE_WINDOW = 8, 25  # the same, and weights in a window, of the layer behind
 SMALL_IMAGE = 4  # positions along the longest axis of the output
 MANY_CHANNELS = 128
 MANY_WEIGHTS = 64  # in a window: so many slices take long to compile
 MANY_SLOPES = 49  # the same for the gradients of a depthwise convolution
+FEW_ROWS = 2**21  # numbers in all windows of a batch, written out: 8 MB stay in the cache
+# XLA of jax 0.10 fuses through a barrier: it would add up the shifts again for each reader
+FIRST_LAYER = "shifts" if jax.__version_info__ >= (0, 11) else "matmul"
 Precision = jax.lax.PrecisionLike
 
 
@@ -40,11 +44,12 @@ class Forms(NamedTuple):
     slope: str
 
 
-def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
+def choose(windows: Windows, batch: int, inputs: int, outputs: int, groups: int) -> Forms:
     """Name the forms that are fastest on a CPU, by measurement (`scripts/bench/conv.py`).
 
     Args:
       windows: sizes, strides and the like.
+      batch: number of examples.
       inputs: channels of the input.
       outputs: channels of the output.
       groups: of channels that do not see one another.
@@ -55,7 +60,7 @@ def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
     Example:
       >>> windows = Windows((32, 32), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
       >>> for groups in (1, 64, 4):
-      ...     print(*choose(windows, 64, 64, groups))
+      ...     print(*choose(windows, 32, 64, 64, groups))
       lax lax
       shifts shifts
       blocks blocks
@@ -66,11 +71,22 @@ def choose(windows: Windows, inputs: int, outputs: int, groups: int) -> Forms:
         return Forms(*names)
     if groups > 1:
         return Forms("blocks", "blocks")
-    small = max(windows.outputs) <= SMALL_IMAGE and inputs >= MANY_CHANNELS
-    if weights == 1 or (small and weights < MANY_WEIGHTS):
+    if weights == 1 or (weights < MANY_WEIGHTS and _as_rows(windows, batch, inputs)):
         return Forms("matmul", "matmul")
     few = inputs <= FEW_INPUTS and outputs <= FEW_OUTPUTS
-    return Forms("shifts" if few and weights < MANY_WEIGHTS else "lax", "lax")
+    return Forms(FIRST_LAYER if few and weights < MANY_WEIGHTS else "lax", "lax")
+
+
+def _as_rows(windows: Windows, batch: int, inputs: int) -> bool:
+    """Tell whether many channels on a small image, or few under a large window, are best as rows.
+
+    XLA's form has inner loops over channels.
+    """
+    if inputs >= MANY_CHANNELS:
+        return max(windows.outputs) <= SMALL_IMAGE
+    weights = math.prod(windows.window)
+    rows = batch * math.prod(windows.outputs) * weights * inputs
+    return FEW_INPUTS < inputs <= SOME_INPUTS and weights >= LARGE_WINDOW and rows <= FEW_ROWS
 
 
 def fits(form: str, inputs: int, groups: int) -> bool:
@@ -141,7 +157,9 @@ def shifts(x: Array, kernel: Array, windows: Windows, groups: int, precision: Pr
             for channel in range(x.shape[-1]):
                 row = weight[channel].reshape((1,) * (x.ndim - 1) + (-1,))
                 total = total + part[..., channel : channel + 1] * row
-    return total.reshape(*total.shape[: x.ndim - 1], kernel.shape[-1])
+    # fused with what reads it, it would be computed again for each reader
+    y = total.reshape(*total.shape[: x.ndim - 1], kernel.shape[-1])
+    return jax.lax.optimization_barrier(y)
 
 
 def blocks(x: Array, kernel: Array, windows: Windows, groups: int, precision: Precision) -> Array:

@@ -110,7 +110,9 @@ def measure(shape: Shape, number: int, every: bool) -> dict[str, Any]:
     strides, padding, _ = shape.options.values()
     window = (shape.window,) * 2
     windows = place("conv", jnp.asarray(x), window, strides=strides, padding=padding)[1]
-    named = choose(windows, shape.inputs, shape.outputs, shape.groups)._asdict().items()
+    named = (
+        choose(windows, shape.batch, shape.inputs, shape.outputs, shape.groups)._asdict().items()
+    )
     forms = dict.fromkeys(("lax", *(shape.forms if every else ()), "auto"))
     made = {form: jax_runs(shape, x, kernel, form) for form in forms}
     loss, gradients = made["lax"][1]()

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from safetensors.numpy import load_file
 
 from fdl import ops
-from fdl.ops.conv_forms import FORMS, choose, fits
+from fdl.ops.conv_forms import FIRST_LAYER, FORMS, choose, fits
 from fdl.ops.windows import Windows
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "conv_shapes"
@@ -228,8 +228,11 @@ def windows(size, window, strides=1):
         (windows(32, 3), 64, 64, 1, "lax lax"),
         (windows(32, 1), 64, 64, 1, "matmul matmul"),
         (windows(32, 1, 2), 64, 128, 1, "matmul matmul"),
-        (windows(28, 5), 1, 6, 1, "shifts lax"),
-        (windows(28, 5), 6, 16, 1, "lax lax"),
+        (windows(28, 5), 1, 6, 1, f"{FIRST_LAYER} lax"),
+        (windows(14, 5), 6, 16, 1, "matmul matmul"),
+        (windows(32, 5), 6, 16, 1, "lax lax"),
+        (windows(14, 3), 6, 16, 1, "lax lax"),
+        (windows(14, 5), 16, 16, 1, "lax lax"),
         (windows(28, 9), 1, 6, 1, "lax lax"),
         (windows(28, 7, 2), 3, 64, 1, "lax lax"),
         (windows(6, 3), 64, 64, 1, "lax lax"),
@@ -242,7 +245,7 @@ def windows(size, window, strides=1):
     ],
 )
 def test_the_rule_of_choice_is_that_of_the_measurements(shape, inputs, outputs, groups, form):
-    assert " ".join(choose(shape, inputs, outputs, groups)) == form
+    assert " ".join(choose(shape, 128, inputs, outputs, groups)) == form
 
 
 @pytest.mark.parametrize(("platform", "plain"), [("cpu", False), ("cuda", True), ("tpu", True)])
