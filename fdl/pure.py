@@ -1,7 +1,9 @@
 """The door between a Flax module and its pure function."""
 
+import contextlib
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +59,11 @@ def pure(module: nnx.Module) -> Pure:
       >>> out, extra = apply(params, extra, jnp.ones((4, 2)))
       >>> out.shape, sorted(params)
       ((4, 1), ['bias', 'kernel'])
+      >>> layers = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+      >>> apply, params, extra = pure(layers)
+      >>> (out, seen), extra = apply(params, extra, jnp.ones((4, 2)), capture=("layers.0",))
+      >>> bool((out == nnx.relu(seen["layers.0"])).all())
+      True
     """
     graphs = {}
     for train in (True, False):
@@ -72,6 +79,7 @@ def pure(module: nnx.Module) -> Pure:
         key: Array | None = None,
         train: bool = False,
         method: str = "__call__",
+        capture: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Extra]:
         _check_structure(expected, (params, extra))
@@ -80,10 +88,11 @@ def pure(module: nnx.Module) -> Pure:
         function = _method(model, method)
         if key is not None and "rngs" in inspect.signature(function).parameters:
             kwargs["rngs"] = _streams(key)
-        out = function(*args, **kwargs)
+        with _captured(model, capture or ()) as seen:
+            out = function(*args, **kwargs)
         if train:
             extra = _split(model)[3]
-        return out, extra
+        return (out if capture is None else (out, _all_seen(seen, capture))), extra
 
     return Pure(apply, *jax.tree.map(lambda a: jnp.array(a, copy=True), (params, extra)))
 
@@ -149,6 +158,54 @@ def _method(model: nnx.Module, name: str) -> Callable[..., Any]:
     if not callable(function):
         raise ValueError(f"apply(method=...): {type(model).__name__} has no method {name!r}")
     return function
+
+
+_SEEN: dict[int, tuple[dict[str, Any], str]] = {}  # of the module with that id: where, and as what
+
+
+@contextlib.contextmanager
+def _captured(model: nnx.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Collect what the modules of these names return while the block runs."""
+    if isinstance(names, str):
+        raise ValueError(f"apply(capture=...) must be a sequence of names, got {names!r}")
+    parts = {".".join(map(str, path)): part for path, part in nnx.iter_modules(model)}
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        known = ", ".join(sorted(filter(None, parts)))
+        raise ValueError(f"apply(capture=...) must name parts of the model ({known}): {unknown}")
+    seen: dict[str, Any] = {}
+    chosen = {name: parts[name] for name in names}
+    kinds = {name: type(part) for name, part in chosen.items()}
+    for name, part in chosen.items():
+        _SEEN[id(part)] = seen, name
+        part.__class__ = _watched(kinds[name])
+    try:
+        yield seen
+    finally:
+        for name, part in chosen.items():
+            part.__class__ = kinds[name]
+            _SEEN.pop(id(part), None)
+
+
+@functools.cache
+def _watched(kind: type) -> type:
+    """Make the same kind of module, which notes down what it returns."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out = kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+        if id(self) in _SEEN:
+            seen, name = _SEEN[id(self)]
+            seen[name] = out
+        return out
+
+    return type(kind.__name__, (kind,), {"__call__": functools.wraps(kind.__call__)(call)})
+
+
+def _all_seen(seen: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    silent = [name for name in names if name not in seen]
+    if silent:
+        raise ValueError(f"apply(capture=...): the model did not call {silent}")
+    return {name: seen[name] for name in names}
 
 
 class _ManyKeys(nnx.RngStream):

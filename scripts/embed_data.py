@@ -2,10 +2,10 @@
 
     python scripts/embed_data.py [FOLDER]
 
-Needs scikit-learn, networkx and statsmodels, whose copies of the public data are the source
-(versions used: 1.9.1, 3.6.1, 0.15.0). The files hold small dtypes, members in a fixed order and no
-clock time, so running it again (with the same zlib) gives the same bytes; the sha256 of each file
-is printed.
+Needs scikit-learn, networkx, statsmodels and scikit-image, whose copies of the public data are the
+source (versions used: 1.9.1, 3.6.1, 0.15.0, 0.26.0). The files hold small dtypes, members in a
+fixed order and no clock time, so running it again (with the same zlib and Pillow) gives the same bytes;
+the sha256 of each file is printed.
 
 The rows of the test part of a table are stored in the file (`test`), not drawn at load time: they
 stay the same whatever becomes of NumPy's generators.
@@ -20,7 +20,9 @@ from typing import Any
 
 import networkx
 import numpy as np
+import skimage
 import statsmodels.api
+from PIL import Image
 from sklearn import datasets
 
 SETS = Path(__file__).resolve().parents[1] / "fdl" / "data" / "sets"
@@ -81,6 +83,15 @@ def sunspots() -> dict[str, np.ndarray]:
     }
 
 
+def natural() -> dict[str, np.ndarray]:
+    """Return pictures, grey and half as large, each pixel the mean of four."""
+    pictures = {}
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "rocket.jpg"):
+        with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+            pictures[Path(name).stem] = np.asarray(image.convert("L").reduce(2))
+    return pictures
+
+
 def main(folder: Path) -> None:
     sets = {
         "digits": digits(),
@@ -90,6 +101,7 @@ def main(folder: Path) -> None:
         "diabetes": diabetes(),
         "karate": karate(),
         "sunspots": sunspots(),
+        "natural": natural(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, arrays in sets.items():

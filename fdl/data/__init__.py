@@ -13,6 +13,7 @@ from fdl.data.batches import steps_per_epoch as steps_per_epoch
 from fdl.data.bootstrap import bootstrap_indices as bootstrap_indices
 from fdl.data.bootstrap import members_batch as members_batch
 from fdl.data.bootstrap import out_of_bag as out_of_bag
+from fdl.data.cached import cached as cached
 from fdl.data.check import check_inputs as check_inputs
 from fdl.data.check import check_supervised as check_supervised
 from fdl.data.colours import random_brightness as random_brightness
@@ -44,11 +45,19 @@ from fdl.data.label_safe import augmentation as augmentation
 from fdl.data.mixing import cutmix as cutmix
 from fdl.data.mixing import mixup as mixup
 from fdl.data.mnist_1d import mnist1d as mnist1d
+from fdl.data.natural import Pictures as Pictures
+from fdl.data.natural import load_images as load_images
+from fdl.data.natural import natural_images as natural_images
+from fdl.data.natural import patches as patches
 from fdl.data.ngrams import NGrams as NGrams
 from fdl.data.ngrams import compressed_bits as compressed_bits
 from fdl.data.ngrams import fit_ngrams as fit_ngrams
 from fdl.data.noise import input_noise as input_noise
 from fdl.data.noise import label_noise as label_noise
+from fdl.data.noise import masking_noise as masking_noise
+from fdl.data.noise import salt_and_pepper as salt_and_pepper
+from fdl.data.pca import PCA as PCA
+from fdl.data.pca import fit_pca as fit_pca
 from fdl.data.permutation import permutation as permutation
 from fdl.data.preprocess import Preprocess as Preprocess
 from fdl.data.preprocess import fit_table as fit_table
@@ -91,9 +100,12 @@ from fdl.data.vocabulary import Codec as Codec
 from fdl.data.vocabulary import Tokenizer as Tokenizer
 from fdl.data.vocabulary import Vocabulary as Vocabulary
 from fdl.data.vocabulary import load_tokenizer as load_tokenizer
+from fdl.data.whitening import Whitening as Whitening
+from fdl.data.whitening import fit_whitening as fit_whitening
 
 __all__ = [
     "LABEL_SAFE",
+    "PCA",
     "Arrays",
     "Bytes",
     "Codec",
@@ -104,6 +116,7 @@ __all__ = [
     "NGrams",
     "Pacing",
     "Parts",
+    "Pictures",
     "Preprocess",
     "Splits",
     "Standard",
@@ -112,6 +125,7 @@ __all__ = [
     "TextSplit",
     "Tokenizer",
     "Vocabulary",
+    "Whitening",
     "adding",
     "affine",
     "augmentation",
@@ -119,6 +133,7 @@ __all__ = [
     "batch_indices",
     "bootstrap_indices",
     "breast_cancer",
+    "cached",
     "check_inputs",
     "check_supervised",
     "compressed_bits",
@@ -132,8 +147,10 @@ __all__ = [
     "exponential_pacing",
     "fingerprint",
     "fit_ngrams",
+    "fit_pca",
     "fit_standard",
     "fit_table",
+    "fit_whitening",
     "full",
     "heteroscedastic_sine",
     "input_noise",
@@ -143,17 +160,21 @@ __all__ = [
     "label_noise",
     "linear_pacing",
     "load_csv",
+    "load_images",
     "load_npy_folder",
     "load_npz",
     "load_text",
     "load_tokenizer",
+    "masking_noise",
     "members_batch",
     "minibatches",
     "mixup",
     "mnist1d",
+    "natural_images",
     "online",
     "out_of_bag",
     "pad_batches",
+    "patches",
     "permutation",
     "random_affine",
     "random_brightness",
@@ -163,6 +184,7 @@ __all__ = [
     "random_elastic",
     "random_flip",
     "root_pacing",
+    "salt_and_pepper",
     "sine",
     "spirals",
     "split_table",

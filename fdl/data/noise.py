@@ -31,15 +31,82 @@ def input_noise(key: Array, x: ArrayLike, *, scale: float) -> Array:
 
     Source: DLB 7.5; Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
     """
-    x = jnp.asarray(x)
+    x = _inputs("input_noise", key, x)
     if not scale >= 0:
         raise ValueError(f"input_noise(scale=...) must be >= 0, got {scale}")
-    if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"input_noise(x) must be floating point (b, ...), got {x.dtype}{x.shape}")
-    _one_key_each("input_noise", key, x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     z = jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], dtype))(key)
     return (x + scale * z).astype(x.dtype)
+
+
+def masking_noise(key: Array, x: ArrayLike, *, rate: float, value: float = 0.0) -> Array:
+    """Hide a random share of the inputs: each becomes `value` with probability `rate`.
+
+    The inputs that are left keep their size, where dropout scales them up: what is hidden shall be
+    told from the rest, by a denoising auto-encoder.
+
+    Args:
+      key: one typed PRNG key for each example, (b,).
+      x: (b, ...), floating point.
+      rate: in [0, 1].
+      value: what hidden inputs become.
+
+    Returns:
+      The shape and dtype of x.
+
+    Raises:
+      ValueError: a rate out of range, inputs that are not floating point, another number of keys.
+
+    Example:
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> masking_noise(keys, jnp.ones((2, 3)), rate=1.0).tolist()
+      [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+    Source: Vincent et al. 2010, Stacked denoising autoencoders, section 3.3; DLB 14.5.
+    """
+    x = _inputs("masking_noise", key, x)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"masking_noise(rate=...) must lie in [0, 1], got {rate}")
+    p = jnp.float32(rate)
+    hidden = jax.vmap(lambda k: jax.random.bernoulli(k, p, x.shape[1:]))(key)
+    return jnp.where(hidden, jnp.asarray(value, x.dtype), x)
+
+
+def salt_and_pepper(
+    key: Array, x: ArrayLike, *, rate: float, low: float = 0.0, high: float = 1.0
+) -> Array:
+    """Set a random share of the inputs to their smallest or largest value, by a fair coin.
+
+    Args:
+      key: one typed PRNG key for each example, (b,).
+      x: (b, ...), floating point.
+      rate: share that is set, in [0, 1].
+      low: pepper.
+      high: salt, > low.
+
+    Returns:
+      The shape and dtype of x.
+
+    Raises:
+      ValueError: an argument out of range, inputs that are not floating point, another number of
+        keys.
+
+    Example:
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> noisy = salt_and_pepper(keys, jnp.full((2, 50), 0.5), rate=1.0)
+      >>> sorted(set(noisy.ravel().tolist()))
+      [0.0, 1.0]
+
+    Source: Vincent et al. 2010, Stacked denoising autoencoders, section 3.3.
+    """
+    x = _inputs("salt_and_pepper", key, x)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"salt_and_pepper(rate=...) must lie in [0, 1], got {rate}")
+    if not low < high:
+        raise ValueError(f"salt_and_pepper(low, high) must be low < high, got {low} and {high}")
+    u = jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:], jnp.float32))(key)
+    ends = jnp.where(u < rate / 2, low, high).astype(x.dtype)
+    return jnp.where(u < rate, ends, x)
 
 
 def label_noise(key: Array, labels: ArrayLike, *, rate: float, classes: int) -> Array:
@@ -85,6 +152,14 @@ def label_noise(key: Array, labels: ArrayLike, *, rate: float, classes: int) -> 
 
     wrong, away = jax.vmap(draw)(key)
     return jnp.where(wrong, (y + away) % classes, y)
+
+
+def _inputs(function: str, key: Array, inputs: ArrayLike) -> Array:
+    x = jnp.asarray(inputs)
+    if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{function}(x) must be floating point (b, ...), got {x.dtype}{x.shape}")
+    _one_key_each(function, key, x)
+    return x
 
 
 def _one_key_each(function: str, key: Array, a: Array) -> None:

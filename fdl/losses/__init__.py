@@ -6,7 +6,9 @@ from fdl.losses.classification import softmax_cross_entropy as softmax_cross_ent
 from fdl.losses.classification import zero_one as zero_one
 from fdl.losses.counts import poisson as poisson
 from fdl.losses.distillation import distillation as distillation
+from fdl.losses.distillation import hint as hint
 from fdl.losses.focal import focal as focal
+from fdl.losses.gaussian import gaussian_kl as gaussian_kl
 from fdl.losses.margins import exponential as exponential
 from fdl.losses.margins import hinge as hinge
 from fdl.losses.margins import logistic as logistic
@@ -23,8 +25,10 @@ __all__ = [
     "distillation",
     "exponential",
     "focal",
+    "gaussian_kl",
     "half_squared_error",
     "hinge",
+    "hint",
     "huber",
     "logistic",
     "multiclass_hinge",

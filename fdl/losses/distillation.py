@@ -20,8 +20,8 @@ def distillation(
 
         lambda distillation(s, t, temperature=T) + (1 - lambda) softmax_cross_entropy(s, y)
 
-    The hints of FitNets are `half_squared_error`, summed over features, between the teacher's layer
-    and a regressor on the student's.
+    Of several teachers the mean prediction at T, log p = arithmetic_mean(log_softmax(t / T)) of
+    `fdl.averaging`, is that of logits T log p.
 
     Args:
       student_logits: s, shape (..., classes), floating point, finite.
@@ -53,3 +53,36 @@ def distillation(
     log_q = jax.nn.log_softmax(s.astype(dtype) / temperature)
     log_p = jax.nn.log_softmax(jax.lax.stop_gradient(t).astype(dtype) / temperature)
     return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+def hint(guided: ArrayLike, wanted: ArrayLike) -> Array:
+    """Compute the hint loss of FitNets: 1/2 |u - r|^2 of each example.
+
+    A hidden layer of the teacher, u, tells the student what to find half-way; r is what a
+    regressor makes of the student's layer, such as `fdl.models.regressor`, for the two differ in
+    size. Minimised over regressor and student up to that layer, before all of it learns from the
+    teacher's outputs. No gradient reaches the teacher.
+
+    Args:
+      guided: r, from the regressor, shape (batch, ...), floating point.
+      wanted: u, the teacher's layer, the same shape.
+
+    Returns:
+      Shape (batch,), summed over all other axes, at least float32.
+
+    Raises:
+      ValueError: when the shapes differ or have no batch axis.
+
+    Example:
+      >>> hint(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 0.0]])).tolist()
+      [2.5]
+
+    Source: Romero et al. 2014, arXiv 1412.6550, equation 3.
+    """
+    r, u = jnp.asarray(guided), jax.lax.stop_gradient(jnp.asarray(wanted))
+    if r.shape != u.shape or r.ndim == 0:
+        raise ValueError(
+            f"hint(guided, wanted) must have one shape (batch, ...), got {r.shape} and {u.shape}"
+        )
+    dtype = jnp.promote_types(jnp.promote_types(r.dtype, u.dtype), jnp.float32)
+    return 0.5 * jnp.square(r.astype(dtype) - u.astype(dtype)).reshape(len(r), -1).sum(-1)

@@ -5,6 +5,8 @@ from fdl.models.attention import Scores as Scores
 from fdl.models.attention import additive as additive
 from fdl.models.attention import dot as dot
 from fdl.models.attention import general as general
+from fdl.models.autoencoder import Autoencoder as Autoencoder
+from fdl.models.autoencoder import AutoencoderConfig as AutoencoderConfig
 from fdl.models.cnn import CNN as CNN
 from fdl.models.cnn import CNNConfig as CNNConfig
 from fdl.models.cnn import Stage as Stage
@@ -13,6 +15,9 @@ from fdl.models.conv import ConvTranspose as ConvTranspose
 from fdl.models.layers import BatchNorm as BatchNorm
 from fdl.models.layers import Dropout as Dropout
 from fdl.models.layers import bernoulli as bernoulli
+from fdl.models.lista import LISTA as LISTA
+from fdl.models.lista import LISTAConfig as LISTAConfig
+from fdl.models.lista import ista_weights as ista_weights
 from fdl.models.lsuv import Scaled as Scaled
 from fdl.models.lsuv import lsuv as lsuv
 from fdl.models.mlp import MLP as MLP
@@ -20,6 +25,9 @@ from fdl.models.mlp import MLPConfig as MLPConfig
 from fdl.models.multitask import MultiTaskConfig as MultiTaskConfig
 from fdl.models.multitask import MultiTaskMLP as MultiTaskMLP
 from fdl.models.noise import GaussianNoise as GaussianNoise
+from fdl.models.psd import PSD as PSD
+from fdl.models.psd import PSDConfig as PSDConfig
+from fdl.models.regressor import regressor as regressor
 from fdl.models.resnet import ResNet as ResNet
 from fdl.models.resnet_config import ResNetConfig as ResNetConfig
 from fdl.models.rnn import RNN as RNN
@@ -45,15 +53,24 @@ from fdl.models.units import dense as dense
 from fdl.models.units import maxout as maxout
 from fdl.models.units import prelu as prelu
 from fdl.models.units import rbf as rbf
+from fdl.models.vae import VAE as VAE
+from fdl.models.vae import Posterior as Posterior
+from fdl.models.vae import Reconstruction as Reconstruction
+from fdl.models.vae import VAEConfig as VAEConfig
 
 __all__ = [
     "CNN",
+    "LISTA",
     "MLP",
+    "PSD",
     "RBF",
     "RNN",
     "RNNLM",
+    "VAE",
     "Affine",
     "Attention",
+    "Autoencoder",
+    "AutoencoderConfig",
     "BatchNorm",
     "CNNConfig",
     "Cell",
@@ -63,22 +80,27 @@ __all__ = [
     "Dropout",
     "GaussianNoise",
     "HiddenLayer",
+    "LISTAConfig",
     "MLPConfig",
     "Maxout",
     "MultiTaskConfig",
     "MultiTaskMLP",
+    "PSDConfig",
     "PReLU",
+    "Posterior",
     "RNNConfig",
     "RNNLMConfig",
+    "Reconstruction",
     "RecurrentCell",
     "ResNet",
     "ResNetConfig",
     "Scaled",
-    "Stage",
     "Scores",
     "Seq2Seq",
     "Seq2SeqConfig",
+    "Stage",
     "StandardisedConv",
+    "VAEConfig",
     "additive",
     "bernoulli",
     "dense",
@@ -87,9 +109,11 @@ __all__ = [
     "elman",
     "general",
     "gru",
+    "ista_weights",
     "lstm",
     "lsuv",
     "maxout",
     "prelu",
     "rbf",
+    "regressor",
 ]

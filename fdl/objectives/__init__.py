@@ -11,12 +11,16 @@ from fdl.objectives.continuation import smoothed_polynomial as smoothed_polynomi
 from fdl.objectives.multitask import multitask_loss as multitask_loss
 from fdl.objectives.multitask import multitask_losses as multitask_losses
 from fdl.objectives.multitask import uncertainty_weighted_loss as uncertainty_weighted_loss
+from fdl.objectives.variational import elbo as elbo
+from fdl.objectives.variational import iwae as iwae
 
 __all__ = [
     "adversarial_loss",
+    "elbo",
     "fgm_l2",
     "fgsm",
     "homotopy",
+    "iwae",
     "multitask_loss",
     "multitask_losses",
     "pgd",

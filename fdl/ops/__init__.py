@@ -5,13 +5,20 @@ from fdl.ops.attention import attend as attend
 from fdl.ops.attention import dot_scores as dot_scores
 from fdl.ops.conv import conv as conv
 from fdl.ops.conv import conv_transpose as conv_transpose
+from fdl.ops.dictionary import update_dictionary as update_dictionary
 from fdl.ops.gabor import gabor as gabor
+from fdl.ops.gabor_fit import GaborFit as GaborFit
+from fdl.ops.gabor_fit import fit_gabor as fit_gabor
 from fdl.ops.long_term import carry_gradients as carry_gradients
 from fdl.ops.neighbours import nearest_vote as nearest_vote
 from fdl.ops.neighbours import squared_distances as squared_distances
 from fdl.ops.neighbours import tangent_neighbours as tangent_neighbours
 from fdl.ops.pool import avg_pool as avg_pool
 from fdl.ops.pool import max_pool as max_pool
+from fdl.ops.proximal_gradient import proximal_gradient as proximal_gradient
+from fdl.ops.proximal_gradient import proximal_path as proximal_path
+from fdl.ops.psd import psd_codes as psd_codes
+from fdl.ops.psd import psd_energy as psd_energy
 from fdl.ops.rectifiers import absolute as absolute
 from fdl.ops.rectifiers import leaky_relu as leaky_relu
 from fdl.ops.rectifiers import maxout as maxout
@@ -30,6 +37,14 @@ from fdl.ops.sampling import sample_logits as sample_logits
 from fdl.ops.sampling import top_k_logits as top_k_logits
 from fdl.ops.sampling import top_p_logits as top_p_logits
 from fdl.ops.smoothing import gaussian_smooth as gaussian_smooth
+from fdl.ops.sparse_coding import coordinate_descent as coordinate_descent
+from fdl.ops.sparse_coding import correlate_sparse as correlate_sparse
+from fdl.ops.sparse_coding import decode_sparse as decode_sparse
+from fdl.ops.sparse_coding import fista as fista
+from fdl.ops.sparse_coding import ista as ista
+from fdl.ops.sparse_coding import kkt_residual as kkt_residual
+from fdl.ops.sparse_coding import sparse_lipschitz as sparse_lipschitz
+from fdl.ops.sparse_coding import sparse_objective as sparse_objective
 from fdl.ops.tangent_distance import tangent_distance as tangent_distance
 from fdl.ops.tangent_distance import tangent_distances as tangent_distances
 from fdl.ops.tangents import tangents as tangents
@@ -59,6 +74,7 @@ from fdl.ops.units import tanh_shrink as tanh_shrink
 __all__ = [
     "CellStep",
     "CellWeights",
+    "GaborFit",
     "LSTMCarry",
     "absolute",
     "additive_scores",
@@ -68,9 +84,14 @@ __all__ = [
     "celu",
     "conv",
     "conv_transpose",
+    "coordinate_descent",
+    "correlate_sparse",
+    "decode_sparse",
     "dot_scores",
     "elman_step",
     "elu",
+    "fista",
+    "fit_gabor",
     "gabor",
     "gaussian_smooth",
     "gelu",
@@ -79,6 +100,8 @@ __all__ = [
     "hard_silu",
     "hard_swish",
     "hard_tanh",
+    "ista",
+    "kkt_residual",
     "leaky_relu",
     "log_sigmoid",
     "lstm_step",
@@ -88,6 +111,10 @@ __all__ = [
     "penalise_repetition",
     "prelu",
     "project",
+    "proximal_gradient",
+    "proximal_path",
+    "psd_codes",
+    "psd_energy",
     "rbf",
     "rectifier",
     "recur",
@@ -100,6 +127,8 @@ __all__ = [
     "soft_shrink",
     "soft_sign",
     "softplus",
+    "sparse_lipschitz",
+    "sparse_objective",
     "squared_distances",
     "squareplus",
     "swish",
@@ -111,4 +140,5 @@ __all__ = [
     "tanh_shrink",
     "top_k_logits",
     "top_p_logits",
+    "update_dictionary",
 ]

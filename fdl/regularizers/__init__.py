@@ -3,6 +3,8 @@
 from fdl.regularizers.activations import activation_kl as activation_kl
 from fdl.regularizers.activations import activation_l1 as activation_l1
 from fdl.regularizers.activations import activation_student_t as activation_student_t
+from fdl.regularizers.contractive import contractive as contractive
+from fdl.regularizers.contractive import contractive_hutchinson as contractive_hutchinson
 from fdl.regularizers.contractive import contractive_sigmoid as contractive_sigmoid
 from fdl.regularizers.contractive import leading_tangents as leading_tangents
 from fdl.regularizers.matrices import group_lasso as group_lasso
@@ -29,6 +31,8 @@ __all__ = [
     "activation_kl",
     "activation_l1",
     "activation_student_t",
+    "contractive",
+    "contractive_hutchinson",
     "contractive_sigmoid",
     "directional_derivatives",
     "elastic_net",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fdl import losses
-from fdl.data import input_noise, label_noise
+from fdl.data import input_noise, label_noise, masking_noise, salt_and_pepper
 
 N = 20_000
 KEYS = jax.random.split(jax.random.key(0), N)
@@ -54,10 +54,33 @@ def test_label_noise_reaches_all_other_classes_alike():
     np.testing.assert_allclose(table, expected, atol=5 * np.sqrt(0.25 / (N / 4)))
 
 
+def test_masking_hides_the_share_asked_for_and_leaves_the_rest():
+    x = jnp.asarray(np.linspace(1, 2, 3))[None] * jnp.ones((N, 1))
+    found = np.asarray(jax.jit(lambda k: masking_noise(k, x, rate=0.3, value=-1))(KEYS))
+    hidden = found == -1
+    np.testing.assert_array_equal(found[~hidden], np.asarray(x)[~hidden])
+    np.testing.assert_allclose(hidden.mean(0), 0.3, atol=5 * np.sqrt(0.21 / N))
+    np.testing.assert_allclose(np.cov(hidden.T), 0.21 * np.eye(3), atol=5 * 0.21 / np.sqrt(N))
+
+
+def test_salt_and_pepper_are_equally_likely():
+    x = jnp.full((N, 2), 0.5)
+    run = jax.jit(lambda k: salt_and_pepper(k, x, rate=0.2, low=-1, high=2))
+    found = np.asarray(run(KEYS))
+    for value, share in ((-1, 0.1), (2, 0.1), (0.5, 0.8)):
+        np.testing.assert_allclose((found == value).mean(0), share, atol=5 * np.sqrt(0.2 / N))
+
+
 def test_no_noise_changes_nothing_and_an_example_has_its_own():
     x, y = jnp.arange(6.0).reshape(3, 2), jnp.array([0, 1, 2])
     np.testing.assert_array_equal(input_noise(KEYS[:3], x, scale=0.0), x)
     np.testing.assert_array_equal(label_noise(KEYS[:3], y, rate=0.0, classes=3), y)
+    np.testing.assert_array_equal(masking_noise(KEYS[:3], x, rate=0.0), x)
+    np.testing.assert_array_equal(salt_and_pepper(KEYS[:3], x, rate=0.0), x)
+    for noisy in (masking_noise, salt_and_pepper):
+        whole = noisy(KEYS[:3], x, rate=0.5)
+        np.testing.assert_array_equal(noisy(KEYS[1:3], x[1:], rate=0.5), whole[1:])
+        assert noisy(KEYS[:3], x.astype(jnp.bfloat16), rate=0.5).dtype == jnp.bfloat16
     whole = input_noise(KEYS[:3], x, scale=1.0)
     np.testing.assert_array_equal(input_noise(KEYS[2:3], x[2:], scale=1.0), whole[2:])
     assert input_noise(KEYS[:3], x.astype(jnp.bfloat16), scale=0.1).dtype == jnp.bfloat16
@@ -69,6 +92,11 @@ def test_no_noise_changes_nothing_and_an_example_has_its_own():
         (lambda: input_noise(KEYS[:2], jnp.ones(2), scale=-1), r"\(scale=...\) must be >= 0"),
         (lambda: input_noise(KEYS[:2], jnp.ones(2, int), scale=1), "must be floating point"),
         (lambda: input_noise(KEYS[:3], jnp.ones(2), scale=1), r"each of \(2,\) .* got \(3,\)"),
+        (lambda: masking_noise(KEYS[:2], jnp.ones(2), rate=2), r"in \[0, 1\], got 2"),
+        (lambda: masking_noise(KEYS[:3], jnp.ones(2), rate=1), r"each of \(2,\) .* got \(3,\)"),
+        (lambda: salt_and_pepper(KEYS[:2], jnp.ones(2), rate=-1), r"in \[0, 1\], got -1"),
+        (lambda: salt_and_pepper(KEYS[:2], jnp.ones(2), rate=1, low=1), "low < high, got 1 and"),
+        (lambda: salt_and_pepper(KEYS[:2], jnp.ones(2, int), rate=1), "must be floating point"),
         (lambda: label_noise(KEYS[:2], jnp.ones(2), rate=0.1, classes=2), "must be integers"),
         (lambda: label_noise(KEYS[:2], jnp.ones(2, int), rate=2, classes=2), r"in \[0, 1\], got 2"),
         (lambda: label_noise(KEYS[:2], jnp.ones(2, int), rate=0.1, classes=1), "must be >= 2"),

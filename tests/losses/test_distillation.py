@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fdl import losses
+from fdl import averaging, losses
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "distill"
 FIXTURE = np.load(FOLDER / "data.npz")
@@ -45,14 +45,14 @@ def test_values_and_gradients_are_those_of_pytorch(dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_hints_are_half_squared_errors_of_a_regressor(dtype):
-    hint, guided, w, b = (
+def test_hints_are_those_of_pytorch(dtype):
+    wanted, guided, w, b = (
         jnp.asarray(FIXTURE[name], dtype)
         for name in ("hint", "guided", "regressor_W", "regressor_b")
     )
 
     def loss(w, guided):
-        return losses.half_squared_error(guided @ w.T + b[None], hint).sum(-1).mean()
+        return losses.hint(guided @ w.T + b[None], wanted).mean()
 
     value, gradients = jax.value_and_grad(loss, (0, 1))(w, guided)
     for ours, name in zip(
@@ -82,6 +82,45 @@ def test_no_gradient_reaches_the_teacher():
     assert not jax.grad(lambda t: losses.distillation(s, t, temperature=2.0).sum())(t).any()
 
 
+def test_a_hint_sums_over_maps_of_each_example_and_moves_the_student_alone():
+    r, u = jnp.asarray(RNG.normal(size=(2, 3, 4, 4, 2)))
+    np.testing.assert_allclose(
+        losses.hint(r, u), [((a - b) ** 2).sum() / 2 for a, b in zip(r, u, strict=True)]
+    )
+    to_student, to_teacher = jax.grad(lambda r, u: losses.hint(r, u).sum(), (0, 1))(r, u)
+    np.testing.assert_allclose(to_student, r - u, rtol=1e-12)
+    assert not to_teacher.any()
+
+
+def test_the_mean_of_teachers_at_a_temperature_is_a_teacher():
+    s, *t = jnp.asarray(RNG.normal(size=(4, 6, 5)))
+    temperature = 3.0
+    log_p = averaging.arithmetic_mean(jax.nn.log_softmax(jnp.stack(t) / temperature))
+    mean = jnp.mean(jnp.stack([jax.nn.softmax(each / temperature) for each in t]), 0)
+    gradient = jax.grad(
+        lambda s: losses.distillation(s, temperature * log_p, temperature=temperature).sum()
+    )(s)
+    expected = temperature * (jax.nn.softmax(s / temperature) - mean)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+    one = averaging.arithmetic_mean(jax.nn.log_softmax(t[0][None] / temperature))
+    np.testing.assert_allclose(
+        losses.distillation(s, temperature * one, temperature=temperature),
+        losses.distillation(s, t[0], temperature=temperature),
+        rtol=1e-9,
+    )
+
+
+def test_logits_may_be_shifted():
+    s, t = jnp.asarray(RNG.normal(size=(2, 6, 4)))
+    shifts = jnp.asarray(RNG.normal(size=(2, 6, 1)))
+    np.testing.assert_allclose(
+        losses.distillation(s + shifts[0], t + shifts[1], temperature=2.5),
+        losses.distillation(s, t, temperature=2.5),
+        rtol=1e-10,
+        atol=1e-13,
+    )
+
+
 def test_extreme_logits_have_finite_losses_and_gradients():
     s = jnp.array([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0]])
     t = jnp.array([[-1e4, 1e4, 0.0], [1e4, 1e4, -1e4]])
@@ -96,3 +135,5 @@ def test_bad_arguments_are_named():
         losses.distillation(jnp.ones((2, 3)), jnp.ones((2, 3)), temperature=0)
     with pytest.raises(ValueError, match=r"one shape .* got \(2, 3\) and \(3,\)"):
         losses.distillation(jnp.ones((2, 3)), jnp.ones(3), temperature=1.0)
+    with pytest.raises(ValueError, match=r"one shape \(batch, ...\), got \(2, 3\) and \(2, 4\)"):
+        losses.hint(jnp.ones((2, 3)), jnp.ones((2, 4)))

@@ -21,6 +21,54 @@ def test_the_closed_form_is_the_norm_of_the_jacobian():
     np.testing.assert_allclose(found, (jacobians**2).sum((1, 2)), rtol=1e-12)
 
 
+def network(shape):
+    """Return two layers, and the squared norm of their Jacobian by the chain rule."""
+    rng = np.random.default_rng(2)
+    w, v = rng.normal(size=(shape[0], 5)), rng.normal(size=(5, shape[1]))
+    x = rng.normal(size=(7, shape[0]))
+    slopes = 1 - np.tanh(x @ w) ** 2
+    jacobians = np.einsum("dh,bh,hm->bdm", w, slopes, v)
+    return lambda x: jnp.tanh(x @ w) @ v, x, (jacobians**2).sum((1, 2))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_the_exact_form_is_the_norm_of_the_jacobian_of_any_encoder(shape):
+    encode, x, expected = network(shape)
+    found = jax.jit(lambda x: regularizers.contractive(encode, x))(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_probes_are_unbiased_and_orthogonal_signs_exact():
+    encode, x, expected = network((4, 6))
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1.0]])
+    probes = np.broadcast_to(hadamard, (len(x), 4, 4))
+    estimate = jax.jit(lambda v: regularizers.contractive_hutchinson(encode, x, v))
+    np.testing.assert_allclose(estimate(probes), expected, rtol=1e-12)
+    count = 2000
+    for draw in (jax.random.rademacher, jax.random.normal):
+        v = np.asarray(draw(jax.random.key(0), (len(x), count, 4)), np.float64)
+        each = np.asarray(jax.vmap(lambda v: estimate(v[:, None]), in_axes=1)(v))
+        assert (np.abs(each.mean(0) - expected) < 5 * each.std(0) / np.sqrt(count)).all()
+        np.testing.assert_allclose(estimate(v), each.mean(0), rtol=1e-10)
+
+
+def test_the_gradient_of_the_forms_is_one():
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(5, 3)), rng.normal(size=(3, 4)), rng.normal(size=4)
+    basis = np.broadcast_to(np.sqrt(3) * np.eye(3), (5, 3, 3))
+    forms = (
+        lambda e, w: regularizers.contractive_sigmoid(e(x), w),
+        lambda e, w: regularizers.contractive(e, x),
+        lambda e, w: regularizers.contractive_hutchinson(e, x, basis),
+    )
+    closed, exact, probed = (
+        jax.grad(lambda w, form=form: form(lambda x: sigmoid_code(w, b, x), w).sum())(w)
+        for form in forms
+    )
+    np.testing.assert_allclose(exact, closed, rtol=1e-10)
+    np.testing.assert_allclose(probed, closed, rtol=1e-10)
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
 def test_tangents_are_the_leading_singular_vectors(shape):
     rng = np.random.default_rng(1)
@@ -101,6 +149,20 @@ def test_the_learned_tangent_of_a_turned_image_is_the_turn():
         (
             lambda: regularizers.leading_tangents(jnp.sin, np.ones(3), count=1),
             r"\(n, d\) and in \[0, 1\], got \(3,\) and 0.0",
+        ),
+        (
+            lambda: regularizers.contractive(lambda x: x, np.ones(3)),
+            r"must be floating point \(b, d\)",
+        ),
+        (
+            lambda: regularizers.contractive(lambda x: x[0], np.ones((2, 3))),
+            r"codes \(b, m\), got \(3,\)",
+        ),
+        (
+            lambda: regularizers.contractive_hutchinson(
+                lambda x: x, np.ones((2, 3)), np.ones((2, 3))
+            ),
+            r"probes\) must be \(b, k >= 1, d\) over x \(2, 3\), got \(2, 3\)",
         ),
     ],
 )
