@@ -332,6 +332,8 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "clipping.png": partial(drawn_by, "long_term", "losses.png"),
     "attention.png": partial(drawn_by, "seq2seq", "attention.png"),
     "forecast.png": partial(drawn_by, "rnn", "forecast.png"),
+    "autoencoder.png": partial(drawn_by, "autoencoder", "codes.png"),
+    "vae_map.png": partial(drawn_by, "vae", "map.png"),
 }
 
 

@@ -21,6 +21,7 @@ USUALLY_MLP = [n if n == "mlp" else pytest.param(n, marks=pytest.mark.slow) for 
 SHORT = {"steps": 20, "eval_every": 5, "log_every": 1, "quiet": True, "parallel": "none"}
 SMALL = {  # compiling all of them takes long
     "adversarial": {"hidden": (16,), "train_walk": 1, "test_walk": 1},
+    "autoencoder": {"small": 64, "hidden": 16, "large": 64},
     "bagging": {"hidden": (16,)},
     "batchnorm": {"hidden": (16, 16)},
     "char_lm": {
@@ -44,11 +45,14 @@ SMALL = {  # compiling all of them takes long
     "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
     "regularizers": {"hidden": 16, "labels": 64, "regularizers": ("none", "l1", "dropout")},
     "resnet": {"depth": 8, "widths": (4, 4, 8)},
+    "psd": {"patches": 400, "size": 5, "codes": 16, "reference": 20},
     "rnn": {"units": 4, "length": 4},
     "seq2seq": {"longest": 4, "lengths": (4, 6), "units": 4, "tests": 8},
+    "sparse_coding": {"patches": 400, "size": 5, "atoms": 16, "race": 20, "inference": 5},
     "search": {"trials": 8, "hidden": (16,)},
     "tangents": {"hidden": (16,), "code": 8, "code_steps": 20, "candidates": 2},
     "universal_approximation": {"widths": (2, 8)},
+    "vae": {"hidden": 16, "samples": 8},
 }
 
 
