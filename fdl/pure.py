@@ -48,11 +48,15 @@ def pure(module: nnx.Module) -> Pure:
     Returns:
       `Pure(apply, params, extra)`; `params` and `extra` are plain dicts: any optax transformation,
       checkpoint or `jax.tree` function takes them. `apply(..., method="encode")` calls that method
-      of the module in place of `__call__`.
+      of the module in place of `__call__`. With `capture=("stages.0", "output")` it returns a pair
+      in place of its output: that, and by name what those parts of the module returned in this
+      call, the last time if they were called more than once. What is called in a loop of `jax.lax`
+      or under `nnx.remat` has no output that could leave it.
 
     Raises:
       ValueError: from `apply`, naming the leaf, when `params` or `extra` do not fit the module, or
-        the module has no such method.
+        the module has no such method, or when it has no part of a name to capture, or did not
+        call it.
 
     Example:
       >>> apply, params, extra = pure(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
@@ -160,31 +164,49 @@ def _method(model: nnx.Module, name: str) -> Callable[..., Any]:
     return function
 
 
-_SEEN: dict[int, tuple[dict[str, Any], str]] = {}  # of the module with that id: where, and as what
+_SEEN: dict[int, dict[int, Any]] = {}  # of a module with that id: where to note its output
 
 
 @contextlib.contextmanager
 def _captured(model: nnx.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Collect what the modules of these names return while the block runs."""
+    """Collect what the modules of these names return; it is there when the block has run."""
+    parts = _parts(model, names)
+    kinds = {id(part): (part, type(part)) for part in parts.values()}  # one may have two names
+    noted: dict[int, Any] = {}
+    seen: dict[str, Any] = {}
+    for part, kind in kinds.values():
+        _SEEN[id(part)] = noted
+        part.__class__ = _watched(kind)
+    try:
+        yield seen
+        seen |= {name: noted[id(part)] for name, part in parts.items() if id(part) in noted}
+    finally:
+        for part, kind in kinds.values():
+            part.__class__ = kind
+            _SEEN.pop(id(part), None)
+
+
+def _parts(model: nnx.Module, names: Sequence[str]) -> dict[str, nnx.Module]:
     if isinstance(names, str):
         raise ValueError(f"apply(capture=...) must be a sequence of names, got {names!r}")
     parts = {".".join(map(str, path)): part for path, part in nnx.iter_modules(model)}
-    unknown = [name for name in names if name not in parts]
+    found = {name: parts.get(name, _part(model, name)) for name in names}
+    unknown = [name for name, part in found.items() if part is None]
     if unknown:
         known = ", ".join(sorted(filter(None, parts)))
         raise ValueError(f"apply(capture=...) must name parts of the model ({known}): {unknown}")
-    seen: dict[str, Any] = {}
-    chosen = {name: parts[name] for name in names}
-    kinds = {name: type(part) for name, part in chosen.items()}
-    for name, part in chosen.items():
-        _SEEN[id(part)] = seen, name
-        part.__class__ = _watched(kinds[name])
-    try:
-        yield seen
-    finally:
-        for name, part in chosen.items():
-            part.__class__ = kinds[name]
-            _SEEN.pop(id(part), None)
+    return {name: part for name, part in found.items() if part is not None}
+
+
+def _part(model: nnx.Module, name: str) -> nnx.Module | None:
+    """Go down a path: Flax names a shared module once, though it may lie at the end of several."""
+    node: Any = model
+    for step in name.split("."):
+        try:
+            node = node[int(step)] if step.isdecimal() else getattr(node, step)
+        except (AttributeError, LookupError, TypeError):
+            return None
+    return node if isinstance(node, nnx.Module) else None
 
 
 @functools.cache
@@ -194,8 +216,7 @@ def _watched(kind: type) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         out = kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
         if id(self) in _SEEN:
-            seen, name = _SEEN[id(self)]
-            seen[name] = out
+            _SEEN[id(self)][id(self)] = out
         return out
 
     return type(kind.__name__, (kind,), {"__call__": functools.wraps(kind.__call__)(call)})
@@ -204,7 +225,10 @@ def _watched(kind: type) -> type:
 def _all_seen(seen: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     silent = [name for name in names if name not in seen]
     if silent:
-        raise ValueError(f"apply(capture=...): the model did not call {silent}")
+        raise ValueError(
+            f"apply(capture=...): the model did not call {silent}, or did so inside nnx.remat, "
+            "nnx.jit or nnx.scan, from which nothing can be taken"
+        )
     return {name: seen[name] for name in names}
 
 

@@ -4,8 +4,8 @@
 
 Needs scikit-learn, networkx, statsmodels and scikit-image, whose copies of the public data are the
 source (versions used: 1.9.1, 3.6.1, 0.15.0, 0.26.0). The files hold small dtypes, members in a
-fixed order and no clock time, so running it again (with the same zlib and Pillow) gives the same bytes;
-the sha256 of each file is printed.
+fixed order and no clock time, so running it again (with the same zlib and Pillow) gives the same
+bytes; the sha256 of each file is printed.
 
 The rows of the test part of a table are stored in the file (`test`), not drawn at load time: they
 stay the same whatever becomes of NumPy's generators.

@@ -333,6 +333,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "attention.png": partial(drawn_by, "seq2seq", "attention.png"),
     "forecast.png": partial(drawn_by, "rnn", "forecast.png"),
     "autoencoder.png": partial(drawn_by, "autoencoder", "codes.png"),
+    "rbm.png": partial(drawn_by, "rbm", "digits.png"),
     "vae_map.png": partial(drawn_by, "vae", "map.png"),
 }
 

@@ -31,6 +31,16 @@ class Stack(nnx.Module):
         return self.layers[0](x) + self.layers[0].bias[...][None]
 
 
+class Rematerialised(nnx.Module):
+    """What its layer returns is a value inside a transformation."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.layer = nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nnx.remat(lambda layer, x: jnp.tanh(layer(x)))(self.layer, x)
+
+
 X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
 NAMES = ("layers.1", "layers.0", "heads.one", "norm", "drop")
 
@@ -83,6 +93,22 @@ def test_gradients_and_maps_pass_through_what_is_captured():
     np.testing.assert_allclose(each.sum(), height(params, X), rtol=1e-5)
 
 
+def test_a_shared_part_is_found_under_each_of_its_names():
+    class Twice(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.first = nnx.Linear(4, 4, rngs=rngs)
+            self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs), self.first])
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.layers[1](self.layers[0](x))
+
+    apply, params, extra = pure(Twice(nnx.Rngs(0)))
+    (out, seen), _ = apply(params, extra, X, capture=("first", "layers.1", "layers.0"))
+    for name in ("first", "layers.1"):
+        np.testing.assert_array_equal(seen[name], out)
+    np.testing.assert_allclose(seen["layers.0"], linear(params["layers"][0], X), rtol=1e-6)
+
+
 def test_methods_precision_and_the_models_of_the_library():
     apply, params, extra = stack()
     (out, seen), _ = apply(params, extra, X, method="first", capture=("layers.0",))
@@ -102,6 +128,9 @@ def test_names_that_are_not_there_or_not_called_are_told():
         apply(params, extra, X, capture=("layers.3",))
     with pytest.raises(ValueError, match=r"did not call \['heads\.unused'\]"):
         apply(params, extra, X, capture=("norm", "heads.unused"))
+    hidden, values, state = pure(Rematerialised(nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"did not call \['layer'\], or did so inside nnx\.remat"):
+        hidden(values, state, X, capture=("layer",))
     with pytest.raises(ValueError, match="a sequence of names, got 'norm'"):
         apply(params, extra, X, capture="norm")
     assert apply(params, extra, X)[0].shape == (5, 2)

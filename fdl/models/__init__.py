@@ -27,6 +27,8 @@ from fdl.models.multitask import MultiTaskMLP as MultiTaskMLP
 from fdl.models.noise import GaussianNoise as GaussianNoise
 from fdl.models.psd import PSD as PSD
 from fdl.models.psd import PSDConfig as PSDConfig
+from fdl.models.rbm import RBM as RBM
+from fdl.models.rbm import RBMConfig as RBMConfig
 from fdl.models.regressor import regressor as regressor
 from fdl.models.resnet import ResNet as ResNet
 from fdl.models.resnet_config import ResNetConfig as ResNetConfig
@@ -41,6 +43,9 @@ from fdl.models.rnn_lm import RNNLM as RNNLM
 from fdl.models.rnn_lm import RNNLMConfig as RNNLMConfig
 from fdl.models.seq2seq import Seq2Seq as Seq2Seq
 from fdl.models.seq2seq import Seq2SeqConfig as Seq2SeqConfig
+from fdl.models.stack import StackedLayer as StackedLayer
+from fdl.models.stack import stack_layers as stack_layers
+from fdl.models.stack import tanh_as_sigmoid as tanh_as_sigmoid
 from fdl.models.standardised_conv import StandardisedConv as StandardisedConv
 from fdl.models.streams import draw as draw
 from fdl.models.units import RBF as RBF
@@ -64,6 +69,7 @@ __all__ = [
     "MLP",
     "PSD",
     "RBF",
+    "RBM",
     "RNN",
     "RNNLM",
     "VAE",
@@ -85,9 +91,10 @@ __all__ = [
     "Maxout",
     "MultiTaskConfig",
     "MultiTaskMLP",
-    "PSDConfig",
     "PReLU",
+    "PSDConfig",
     "Posterior",
+    "RBMConfig",
     "RNNConfig",
     "RNNLMConfig",
     "Reconstruction",
@@ -99,6 +106,9 @@ __all__ = [
     "Seq2Seq",
     "Seq2SeqConfig",
     "Stage",
+    "StackedLayer",
+    "stack_layers",
+    "tanh_as_sigmoid",
     "StandardisedConv",
     "VAEConfig",
     "additive",

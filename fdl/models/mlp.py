@@ -5,6 +5,7 @@ import functools
 import math
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from fdl import axes, initializers, ops
@@ -30,6 +31,7 @@ class MLPConfig:
       dropout: rate behind each hidden layer, in [0, 1).
       input_dropout: rate at the input, in [0, 1).
       batch_norm: normalise between affine map and unit; the affine map then has no bias.
+      raw_input: hand the input, too, to each hidden layer behind the first: [h, x] W + b.
       axis_name: over which devices share a batch, for batch normalisation; no matter where not
         bound.
       dtype: in which matrix products are computed; that of parameters and input if None. Parameters
@@ -54,6 +56,7 @@ class MLPConfig:
     dropout: float = 0.0
     input_dropout: float = 0.0
     batch_norm: bool = False
+    raw_input: bool = False
     axis_name: str | None = axes.DATA
     dtype: DTypeLike | None = None
 
@@ -104,7 +107,6 @@ class MLP(nnx.Module):
         missing.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> model = MLP(MLPConfig(64, (32,), 10), rngs=nnx.Rngs(0))
       >>> model(jnp.ones((2, 8, 8))).shape
       (2, 10)
@@ -122,9 +124,15 @@ class MLP(nnx.Module):
         self.input_dropout = Dropout(config.input_dropout)
         self.dropout = Dropout(config.dropout)
         self.hidden = nnx.List(
-            config.unit(before, after, affine=affine, rngs=rngs)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            config.unit(
+                before + config.features_in * (config.raw_input and i > 0),
+                after,
+                affine=affine,
+                rngs=rngs,
+            )
+            for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
         )
+        self.raw_input = config.raw_input
         self.output = nnx.Linear(
             widths[-1],
             config.features_out,
@@ -152,9 +160,10 @@ class MLP(nnx.Module):
             raise ValueError(
                 f"MLP needs (batch, ...) with {self.features_in} values an example, got {x.shape}"
             )
-        h = self.input_dropout(x.reshape(x.shape[0], self.features_in), rngs=rngs)
-        seen = {}
+        x = self.input_dropout(x.reshape(x.shape[0], self.features_in), rngs=rngs)
+        h, seen = x, {}
         for i, layer in enumerate(self.hidden):
+            h = jnp.concatenate([h, x], axis=-1) if self.raw_input and i > 0 else h
             seen[f"hidden.{i}"] = layer(h)
             h = self.dropout(seen[f"hidden.{i}"], rngs=rngs)
         output = self.output(h)

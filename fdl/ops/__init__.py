@@ -6,6 +6,14 @@ from fdl.ops.attention import dot_scores as dot_scores
 from fdl.ops.conv import conv as conv
 from fdl.ops.conv import conv_transpose as conv_transpose
 from fdl.ops.dictionary import update_dictionary as update_dictionary
+from fdl.ops.energy import RBMWeights as RBMWeights
+from fdl.ops.energy import draw_bernoulli as draw_bernoulli
+from fdl.ops.energy import draw_visible as draw_visible
+from fdl.ops.energy import rbm_energy as rbm_energy
+from fdl.ops.energy import rbm_free_energy as rbm_free_energy
+from fdl.ops.energy import rbm_gibbs as rbm_gibbs
+from fdl.ops.energy import rbm_hidden as rbm_hidden
+from fdl.ops.energy import rbm_visible as rbm_visible
 from fdl.ops.gabor import gabor as gabor
 from fdl.ops.gabor_fit import GaborFit as GaborFit
 from fdl.ops.gabor_fit import fit_gabor as fit_gabor
@@ -13,6 +21,9 @@ from fdl.ops.long_term import carry_gradients as carry_gradients
 from fdl.ops.neighbours import nearest_vote as nearest_vote
 from fdl.ops.neighbours import squared_distances as squared_distances
 from fdl.ops.neighbours import tangent_neighbours as tangent_neighbours
+from fdl.ops.partition import LogPartition as LogPartition
+from fdl.ops.partition import rbm_ais as rbm_ais
+from fdl.ops.partition import rbm_log_partition as rbm_log_partition
 from fdl.ops.pool import avg_pool as avg_pool
 from fdl.ops.pool import max_pool as max_pool
 from fdl.ops.proximal_gradient import proximal_gradient as proximal_gradient
@@ -76,6 +87,8 @@ __all__ = [
     "CellWeights",
     "GaborFit",
     "LSTMCarry",
+    "LogPartition",
+    "RBMWeights",
     "absolute",
     "additive_scores",
     "attend",
@@ -88,6 +101,8 @@ __all__ = [
     "correlate_sparse",
     "decode_sparse",
     "dot_scores",
+    "draw_bernoulli",
+    "draw_visible",
     "elman_step",
     "elu",
     "fista",
@@ -105,6 +120,7 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "lstm_step",
+    "max_pool",
     "maxout",
     "mish",
     "nearest_vote",
@@ -116,6 +132,13 @@ __all__ = [
     "psd_codes",
     "psd_energy",
     "rbf",
+    "rbm_ais",
+    "rbm_energy",
+    "rbm_free_energy",
+    "rbm_gibbs",
+    "rbm_hidden",
+    "rbm_log_partition",
+    "rbm_visible",
     "rectifier",
     "recur",
     "relu",

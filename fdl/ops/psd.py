@@ -74,6 +74,7 @@ def psd_codes(
     steps: int,
     couple: bool = True,
     accelerate: bool = True,
+    lipschitz: ArrayLike | None = None,
     tolerance: float | None = None,
 ) -> Array:
     """Find the codes of least energy, beginning at the encoder's.
@@ -91,6 +92,8 @@ def psd_codes(
       couple: False: plain sparse coding from zeros, deaf to prediction and alpha, as in the
         authors' program; the encoder then runs after codes that do not wait for it.
       accelerate: FISTA's steps; False: ISTA's, by which the energy never rises.
+      lipschitz: an upper bound of lambda_max(D'D); None computes the number itself. The largest sum
+        of a row of |D'D| is a bound, and far cheaper where a dictionary learns in small steps.
       tolerance: an example rests when none of its codes changed by more; None: never.
 
     Returns:
@@ -112,7 +115,7 @@ def psd_codes(
             raise ValueError(f"psd_codes({name}=...) must be >= 0, got {value}")
     x, prediction, dictionary = (jnp.asarray(a) for a in (x, prediction, dictionary))
     if not couple:
-        return fista(x, dictionary, l1 / 2, steps=steps, tolerance=tolerance)
+        return fista(x, dictionary, l1 / 2, steps=steps, lipschitz=lipschitz, tolerance=tolerance)
     kind = jnp.result_type(x, prediction, dictionary)
     x, prediction, dictionary = jax.lax.stop_gradient(
         tuple(a.astype(kind) for a in (x, prediction, dictionary))
@@ -124,6 +127,9 @@ def psd_codes(
             f"got {prediction.shape}"
         )
 
+    if lipschitz is None:
+        lipschitz = sparse_lipschitz(dictionary, x.shape[1:-1])
+
     def slope(z: Array) -> Array:
         fit = correlate_sparse(decode_sparse(z, dictionary) - x, dictionary)
         return 2 * fit + 2 * alpha * (z - prediction)
@@ -132,7 +138,7 @@ def psd_codes(
         proximal_gradient(
             slope,
             prediction,
-            lipschitz=2 * (sparse_lipschitz(dictionary, x.shape[1:-1]) + alpha),
+            lipschitz=2 * (jnp.asarray(lipschitz) + alpha),
             l1=l1,
             steps=steps,
             accelerate=accelerate,

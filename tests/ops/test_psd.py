@@ -156,3 +156,18 @@ def test_what_is_wrong_is_said_in_one_line(changes, message):
         ops.psd_codes(np.ones((2, 3)), dictionary=np.ones((3, 4)), **options)
     with pytest.raises(ValueError, match=r"psd_energy\(prediction=\.\.\.\)"):
         ops.psd_energy(np.ones((2, 3)), np.ones((2, 4)), np.ones(4), np.ones((3, 4)), l1=1, alpha=1)
+
+
+@pytest.mark.parametrize("couple", [True, False])
+def test_the_codes_of_least_energy_do_not_depend_on_the_bound_of_the_step(couple):
+    rng = np.random.default_rng(1)
+    x, d, guess = (jnp.asarray(rng.normal(size=s)) for s in ((3, 4), (4, 6), (3, 6)))
+    bound = jnp.abs(d.T @ d).sum(0).max()
+    assert bound > ops.sparse_lipschitz(d) + 0.1  # so that the steps differ
+    how = {"l1": 0.3, "alpha": 0.5, "couple": couple}
+    one, other = (
+        ops.psd_codes(x, guess, d, **how, steps=2000, lipschitz=each) for each in (None, bound)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-7)
+    few = [ops.psd_codes(x, guess, d, **how, steps=2, lipschitz=each) for each in (None, bound)]
+    assert float(jnp.abs(few[0] - few[1]).max()) > 1e-3  # the bound was used
