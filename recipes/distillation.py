@@ -11,7 +11,9 @@ teachers' probabilities, too. A class that was left out costs its own logit a bi
 digits choose for each student.
 
 Result: of 360 digits of other writers the distilled student misreads 17.2 +- 2.3, the one that had
-labels alone 28.6 +- 2.1, the teacher 6.2 +- 1.6 (5 seeds, 28 s of processor time each).
+labels alone 28.6 +- 2.1, the teacher 6.2 +- 1.6 (5 seeds, 28 s of processor time each). Where no
+student saw a 3 the distilled one reads 0.52 of them, 0.82 +- 0.13 with a bias, the other one none
+and 0.22 +- 0.22; accuracy 0.936 +- 0.009 and 0.853 +- 0.009, both with their bias.
 """
 
 from dataclasses import dataclass
@@ -122,11 +124,12 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
 
 def teach(cfg: Config, parts: dict[str, data.Arrays]) -> dict[str, np.ndarray]:
     """Return the teachers' logits on every part, (teachers, examples, 10), made here or before."""
-    made = lambda: outputs(cfg, parts)  # noqa: E731
-    settings = [cfg.teachers, *cfg.channels, cfg.teacher_steps, cfg.seed]
     if not cfg.cache:
-        return made()
-    return data.cached(Path(cfg.cache), made, depends_on={"settings": settings, "data": parts})
+        return outputs(cfg, parts)
+    settings = [cfg.teachers, *cfg.channels, cfg.teacher_steps, cfg.seed]
+    recipe = np.fromfile(__file__, np.uint8)  # an edited recipe makes other teachers
+    depends_on = {"settings": settings, "data": parts, "recipe": recipe}
+    return data.cached(Path(cfg.cache), lambda: outputs(cfg, parts), depends_on=depends_on)
 
 
 def outputs(cfg: Config, parts: dict[str, data.Arrays]) -> dict[str, np.ndarray]:

@@ -88,10 +88,11 @@ def stack_layers(params: Params, layers: Sequence[StackedLayer]) -> Params:
         )
     scale, shift = jnp.ones(()), jnp.zeros(())
     for i, layer in enumerate(layers):
-        for name, old in hidden[i]["affine"].items():
-            if (got := jnp.shape(getattr(layer, name))) != old.shape:
+        for name in ("kernel", "bias"):
+            shape, got = (jnp.shape(a) for a in (hidden[i]["affine"][name], getattr(layer, name)))
+            if got != shape:
                 raise ValueError(
-                    f"stack_layers: the {name} of layer {i} must be of shape {old.shape}, got {got}"
+                    f"stack_layers: the {name} of layer {i} must be of shape {shape}, got {got}"
                 )
         hidden[i] = {"affine": _behind(layer.kernel, layer.bias, scale, shift)}
         scale, shift = jnp.asarray(layer.scale), jnp.asarray(layer.shift)

@@ -96,10 +96,9 @@ def test_raw_input_reaches_every_hidden_layer():
     config = models.MLPConfig(6, (4, 3), 2, unit=models.dense(ops.tanh), raw_input=True)
     apply, params, extra = moved(models.MLP(config, rngs=nnx.Rngs(0)))
     parts = jax.tree.map(np.asarray, params)
-    (w, b), (v, c) = (
-        (parts["hidden"][i]["affine"][name] for name in ("kernel", "bias")) for i in (0, 1)
-    )
+    first, second = (parts["hidden"][i]["affine"] for i in (0, 1))
     x = np.asarray(X)
-    second = np.tanh(np.tanh(x @ w + b) @ v[:4] + x @ v[4:] + c)
-    expected = second @ parts["output"]["kernel"] + parts["output"]["bias"]
+    h = np.tanh(x @ first["kernel"] + first["bias"])
+    h = np.tanh(h @ second["kernel"][:4] + x @ second["kernel"][4:] + second["bias"])
+    expected = h @ parts["output"]["kernel"] + parts["output"]["bias"]
     np.testing.assert_allclose(apply(params, extra, X)[0], expected, rtol=1e-9)

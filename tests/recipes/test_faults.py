@@ -33,7 +33,7 @@ def start(out, *flags, recipe="mlp"):
 
 
 def finish(process, code=0):
-    out, error = process.communicate(timeout=240)
+    out, error = process.communicate(timeout=600)
     assert process.returncode == code, error
     return out, error
 
