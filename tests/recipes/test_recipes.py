@@ -45,7 +45,7 @@ SMALL = {  # compiling all of them takes long
     "long_term": {"units": 4, "length": 8},
     "multitask": {"hidden": (16,)},
     "optimizers": {"methods": ("nesterov", "adam")},  # paths of others magnify rounding
-    "pretraining": {"layer_steps": 5, "hidden": (8, 8), "seeds": 8},
+    "pretraining": {"layer_steps": 3, "hidden": (8, 8), "seeds": 8},
     "rbm": {"hidden": 10, "chains": 4, "anneal": 5},
     "regularizers": {"hidden": 16, "labels": 64, "regularizers": ("none", "l1", "dropout")},
     "resnet": {"depth": 8, "widths": (4, 4, 8)},
