@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -101,7 +102,8 @@ def stack_layers(params: Params, layers: Sequence[StackedLayer]) -> Params:
     elif layers:
         above = hidden[len(layers)]["affine"]
         hidden[len(layers)] = {"affine": _behind(above["kernel"], above["bias"], scale, shift)}
-    return {**params, "hidden": hidden, "output": output}
+    new = {**params, "hidden": hidden, "output": output}
+    return jax.tree.map(lambda a, old: a.astype(old.dtype), new, dict(params))
 
 
 def _behind(kernel: ArrayLike, bias: ArrayLike, scale: Array, shift: Array) -> Mapping[str, Array]:
