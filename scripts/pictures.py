@@ -333,7 +333,11 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "attention.png": partial(drawn_by, "seq2seq", "attention.png"),
     "forecast.png": partial(drawn_by, "rnn", "forecast.png"),
     "autoencoder.png": partial(drawn_by, "autoencoder", "codes.png"),
+    "fitnets.png": partial(drawn_by, "fitnets", "students.png"),
+    "psd_filters.png": partial(drawn_by, "psd", "filters.png"),
     "rbm.png": partial(drawn_by, "rbm", "digits.png"),
+    "sparse_atoms.png": partial(drawn_by, "sparse_coding", "atoms.png"),
+    "sparse_race.png": partial(drawn_by, "sparse_coding", "race.png"),
     "vae_map.png": partial(drawn_by, "vae", "map.png"),
 }
 
