@@ -189,6 +189,8 @@ def _captured(model: nnx.Module, names: Sequence[str]) -> Iterator[dict[str, Any
 def _parts(model: nnx.Module, names: Sequence[str]) -> dict[str, nnx.Module]:
     if isinstance(names, str):
         raise ValueError(f"apply(capture=...) must be a sequence of names, got {names!r}")
+    if not names:  # every call comes here
+        return {}
     parts = {".".join(map(str, path)): part for path, part in nnx.iter_modules(model)}
     found = {name: parts.get(name, _part(model, name)) for name in names}
     unknown = [name for name, part in found.items() if part is None]

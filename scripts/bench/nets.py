@@ -7,7 +7,7 @@ In one run and on the same NumPy batches: fdl; a functional JAX step written by 
 layers in the idiom nnx.jit + nnx.Optimizer; PyTorch, eager and compiled, where it is installed.
 The networks have the same number of parameters, but weights of their own: every one must learn.
 A figure is the median over interleaved rounds of the ratio inside a round. With --memory each
-contender also runs alone in a process, and the peak of its memory is shown.
+contender also runs alone in a process, and the rise of its peak of memory is shown.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -232,7 +233,7 @@ def decoding(number: int) -> dict[str, dict[str, Any]]:
 
 
 def memory(workload: str, contender: str) -> float:
-    """Return the peak memory in MiB of a process that only trains one contender."""
+    """Return by how many MiB the peak of a process grows that only trains one contender."""
     command = [sys.executable, __file__, "--alone", workload, contender]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
@@ -240,12 +241,20 @@ def memory(workload: str, contender: str) -> float:
 
 def alone(workload: str, contender: str) -> None:
     data = batches(WORKLOADS[workload])
+    before = peak()  # the libraries, PyTorch too where it is installed, and the data
     step = contenders(WORKLOADS[workload])[contender]()
     for batch in data[:MEMORY_STEPS]:
         loss = step(for_torch(batch) if contender in TORCH else batch)
     float(loss)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    print(peak() - before)
+
+
+def peak() -> float:
+    """Return the most memory in MiB that this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's rusage begins with the peak of the process that started this one
+        return float(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
 def show(title: str, rows: dict[str, dict[str, Any]], goals: dict[str, float]) -> None:

@@ -32,14 +32,14 @@ class LastState(nnx.Module):
 
 
 class Supervised(nnx.Module):
-    """Hand a batch to a model by the names of its arguments."""
+    """Hand a model the arrays of these names, and keys if it has something random."""
 
-    def __init__(self, model: nnx.Module, *names: str):
-        self.model, self.names = model, names
+    def __init__(self, model: nnx.Module, *names: str, random: bool = True):
+        self.model, self.names, self.random = model, names, random
 
     def __call__(self, batch: Tree, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        named = {"rngs": rngs} if "dropless" not in self.names else {}
-        return self.model(*(batch[n] for n in self.names if n != "dropless"), **named)
+        keys = {"rngs": rngs} if self.random else {}
+        return self.model(*(batch[name] for name in self.names), **keys)
 
 
 def cnn(rngs: nnx.Rngs) -> Supervised:
@@ -49,7 +49,7 @@ def cnn(rngs: nnx.Rngs) -> Supervised:
 
 def resnet(rngs: nnx.Rngs, **changes: Any) -> Supervised:
     config = models.ResNetConfig.tiny(features_in=2, **changes)
-    return Supervised(models.ResNet(config, rngs=rngs), "image", "dropless")
+    return Supervised(models.ResNet(config, rngs=rngs), "image", random=False)
 
 
 def rnn(rngs: nnx.Rngs, **changes: Any) -> Supervised:
