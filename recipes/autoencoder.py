@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from fdl import data, losses, models, optim, plots, regularizers, run, train
+from fdl import data, losses, models, plots, regularizers, run, train
 from fdl.pure import pure
 
 OVERCOMPLETE = ("free", "sparse", "denoising", "contractive")
@@ -135,22 +135,13 @@ def read(codes, labels, rows) -> dict[str, float]:
     """Classify codes linearly, taught by some rows; validation digits choose the weight decay."""
     scale = data.fit_standard(codes["fit"], axis=(0, 1))  # one for all units: quiet ones stay so
     x = {part: jnp.asarray(scale.apply(c)) for part, c in codes.items()}
+    fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10, gtol=1e-4, max_iter=200))
     found = []
     for l2 in (1e-4, 1e-3, 1e-2, 1e-1):
-        w, b = softmax_regression(x["fit"][rows], labels["fit"][rows], l2)
-        read_as = {part: np.asarray(x[part] @ w + b[None]).argmax(-1) for part in ("valid", "test")}
+        probe = fit_probe(x["fit"][rows], labels["fit"][rows], l2)
+        read_as = {part: probe(x[part]).argmax(-1) for part in ("valid", "test")}
         found.append({part: float((y == labels[part]).mean()) for part, y in read_as.items()})
     return max(found, key=lambda right: right["valid"])
-
-
-@jax.jit
-def softmax_regression(x, y, l2):
-    def objective(p):
-        loss = losses.softmax_cross_entropy(x @ p[0] + p[1][None], y)
-        return loss.mean() + regularizers.l2({"w": p[0]}, l2)
-
-    start = (jnp.zeros((x.shape[1], 10)), jnp.zeros(10))
-    return optim.minimize(optim.lbfgs(), objective, start, gtol=1e-4, max_iter=200).params
 
 
 def picture(test, pca, apply, params, cfg, path) -> None:

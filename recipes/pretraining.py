@@ -56,9 +56,8 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     layers = len(cfg.hidden)
     whole = cfg.steps - layers * cfg.layer_steps  # updates of the last stage
     if whole < 1:
-        raise InputError(
-            f"--steps must be > {layers * cfg.layer_steps}, the layers', for the whole"
-        )
+        least = layers * cfg.layer_steps
+        raise InputError(f"--steps must be > {least}, those of the layers, got {cfg.steps}")
     digits = data.digits(flat=True)
     fit, valid = data.split_validation(digits.train, cfg.valid, by="order")
     n = len(fit["x"])

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from fdl import data, losses, models, objectives, ops, optim, plots, regularizers, run, train
+from fdl import data, losses, models, objectives, ops, plots, run, train
 from fdl.pure import pure
 
 
@@ -117,27 +117,17 @@ def shifted(part):
 
 def read(codes, labels) -> dict[str, float]:
     """Classify codes linearly: validation digits choose the weight decay, then teach as well."""
+    fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10))
 
-    def accuracy(weights, part):
-        w, b = weights
-        return float(((codes[part] @ w + b[None]).argmax(-1) == labels[part]).mean())
+    def accuracy(probe, part):
+        return float((probe(codes[part]).argmax(-1) == labels[part]).mean())
 
     found = {}
     for l2 in (1e-7, 1e-5, 1e-3):
-        found[accuracy(softmax_regression(codes["fit"], labels["fit"], l2), "valid")] = l2
+        found[accuracy(fit_probe(codes["fit"], labels["fit"], l2), "valid")] = l2
     best = max(found)
     x, y = (jnp.concatenate([a["fit"], a["valid"]]) for a in (codes, labels))
-    return {"valid": best, "test": accuracy(softmax_regression(x, y, found[best]), "test")}
-
-
-@jax.jit
-def softmax_regression(x, y, l2):
-    def objective(p):
-        loss = losses.softmax_cross_entropy(x @ p[0] + p[1][None], y)
-        return loss.mean() + regularizers.l2({"w": p[0]}, l2)
-
-    start = (jnp.zeros((x.shape[1], 10)), jnp.zeros(10))
-    return optim.minimize(optim.lbfgs(), objective, start, gtol=1e-5, max_iter=400).params
+    return {"valid": best, "test": accuracy(fit_probe(x, y, found[best]), "test")}
 
 
 def picture(test, model, params, chains, path) -> None:

@@ -151,18 +151,20 @@ def say(text: str) -> None:
     emit(sys.stderr, f"launch: {text}")
 
 
-def is_noise(line: str) -> bool:
+def is_noise(line: str, after_noise: bool) -> bool:
+    """Mixed-up Gloo lines leave empty ones and single numbers behind."""
+    if after_noise and re.fullmatch(r"[\d\s]*", line):
+        return True
     return GLOO.fullmatch(line) is not None and re.search("[a-z]", line) is not None
 
 
 def read(rank: Rank, stream: IO[bytes], stdout: bool, output: Output, log: IO[bytes]) -> None:
-    blank_is_noise = False  # mixed-up Gloo lines leave empty ones behind
+    noise = False
     for data in stream:
         log.write(data)
         log.flush()
         line = data.decode(errors="replace").rstrip("\r\n")
-        noise = is_noise(line) or (blank_is_noise and not line)
-        blank_is_noise = noise
+        noise = is_noise(line, after_noise=noise)
         if not noise:
             rank.tail.append(line)
             output.write(rank.index, line, stdout)

@@ -85,6 +85,17 @@ def test_all_solvers_meet_the_conditions_of_optimality_and_scikit_learn():
         assert np.asarray(z == 0)[zeros].mean() > 0.99, name  # exactly
 
 
+def test_learning_the_dictionary_in_turns_with_the_codes_is_what_scikit_learn_does():
+    expected = FIXTURE["dict_learning_errors"]
+    dictionary, z, found = jnp.asarray(D), jnp.zeros(BEST.shape), []
+    for _ in expected:
+        z = ops.coordinate_descent(X, dictionary, L1, sweeps=5000, tolerance=1e-10, start=z)
+        dictionary = ops.update_dictionary(dictionary, z.T @ z, X.T @ z)
+        found.append(ops.sparse_objective(X, z, dictionary, L1).sum())
+    # scikit-learn ends its own coordinate descent earlier
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_the_residual_is_the_least_subgradient():
     z = np.array(BEST)
     z[:, 0] += 0.3

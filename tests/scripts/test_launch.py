@@ -250,10 +250,10 @@ def test_words_of_gloo_are_left_out_even_where_threads_mix_them(tmp_path):
     noise = (
         "[Gloo] Rank [Gloo] Rank 0 is connected to 3 peer ranks. "
         "Expected number of connected peer ranks is : 3\n"
-        "1 is connected to 3 peer ranks. Expected number of connected peer ranks is : 3\n\n"
+        "1 is connected to 3 peer ranks. Expected number of connected peer ranks is : 3\n3\n\n"
     )
-    text = f"sys.stdout.write({noise!r} + '3\\n\\nrank is: 3\\n')"
-    assert run(tmp_path, text, "-n1") == (0, "3\n\nrank is: 3\n", "")
+    text = f"sys.stdout.write({noise!r} + 'loss\\n3\\n\\nrank is: 3\\n')"
+    assert run(tmp_path, text, "-n1") == (0, "loss\n3\n\nrank is: 3\n", "")
 
 
 def test_each_process_has_a_log_with_everything_it_wrote(tmp_path):
