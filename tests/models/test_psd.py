@@ -44,6 +44,14 @@ def test_an_encoder_is_its_formula(encoder):
     )
 
 
+def test_a_threshold_below_zero_counts_as_zero():
+    apply, params, extra = pure(PSD(PSDConfig.tiny(encoder="shrink"), rngs=nnx.Rngs(0)))
+    x = jnp.asarray(RNG.normal(size=(5, 4)))
+    encoder = params["encoder"] | {"threshold": jnp.full(6, -1.0)}
+    below = apply(params | {"encoder": encoder}, extra, x)[0]
+    np.testing.assert_allclose(below, x @ encoder["kernel"] + encoder["bias"][None], rtol=1e-6)
+
+
 def test_columns_begin_with_norm_one_and_the_kernel_as_the_dictionary():
     for window in (None, (3, 2)):
         _, params, _ = pure(PSD(PSDConfig(2, 6, window=window), rngs=nnx.Rngs(0)))

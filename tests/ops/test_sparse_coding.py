@@ -85,6 +85,21 @@ def test_all_solvers_meet_the_conditions_of_optimality_and_scikit_learn():
         assert np.asarray(z == 0)[zeros].mean() > 0.99, name  # exactly
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_several_strengths_at_once_are_each_by_itself(dtype):
+    x, dictionary, strengths = X.astype(dtype), D.astype(dtype), np.array([0, 0.1, 0.5], dtype)
+
+    def solve(l1):
+        greedy = ops.coordinate_descent(x, dictionary, l1, sweeps=3, rule="greedy")
+        return [method(x, dictionary, l1, steps=5) for method in METHODS.values()] + [greedy]
+
+    together = jax.jit(jax.vmap(solve))(strengths)
+    alone = [solve(float(l1)) for l1 in strengths]
+    for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, np.stack(expected), **TOLERANCE[dtype])
+
+
 def test_learning_the_dictionary_in_turns_with_the_codes_is_what_scikit_learn_does():
     expected = FIXTURE["dict_learning_errors"]
     dictionary, z, found = jnp.asarray(D), jnp.zeros(BEST.shape), []
