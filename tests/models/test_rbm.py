@@ -43,6 +43,13 @@ def test_methods_are_the_functions_of_ops_at_the_parameters(learned):
         assert (slope["log_variance"] != 0).all()
 
 
+def test_one_key_sends_each_chain_another_way():
+    apply, params, extra = machine(visible="gaussian")
+    same = jnp.broadcast_to(X[:1], X.shape)
+    v, _ = apply(params, extra, same, key=jax.random.key(0), method="gibbs")
+    assert len(np.unique(v, axis=0)) == len(X)
+
+
 def test_the_first_biases_give_independent_units_the_mean_of_the_data():
     mean = np.array([0.0, 0.2, 0.5, 0.7, 0.9, 1.0])
     for visible, kept in (("bernoulli", mean.clip(0.01, 0.99)), ("gaussian", mean)):

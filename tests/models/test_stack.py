@@ -45,6 +45,14 @@ def layer(kind, params, unit=ops.sigmoid):
     return models.tanh_as_sigmoid(e["kernel"], e["bias"], e["gain"])
 
 
+def test_a_network_keeps_its_types():
+    net = models.MLP(models.MLPConfig(6, (4,), 2, unit=models.dense(ops.sigmoid)), rngs=nnx.Rngs(0))
+    params = pure(net).params
+    layers = [models.tanh_as_sigmoid(np.ones((6, 4)), np.ones(4), np.ones(4))]
+    new = models.stack_layers(params, layers)
+    assert jax.tree.map(lambda a: a.dtype, new) == jax.tree.map(lambda a: a.dtype, params)
+
+
 @pytest.mark.parametrize(
     ("kind", "unit"),
     [

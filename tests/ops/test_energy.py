@@ -202,6 +202,20 @@ def test_annealed_importance_sampling_finds_the_partition_function(variance):
     assert more.standard_error < found.standard_error
 
 
+def test_annealed_importance_sampling_is_unbiased_and_knows_its_error():
+    for weights in (small(), small(4, 3, jnp.full(4, 2.0))):  # with however few steps
+        keys = jax.random.split(jax.random.key(4), 400)
+        base = weights.visible_bias + 0.5
+        found = jax.jit(
+            jax.vmap(lambda k, w=weights, b=base: ops.rbm_ais(k, w, b, chains=50, steps=4))
+        )(keys)
+        ratio = np.exp(found.value - ops.rbm_log_partition(weights))
+        spread = ratio.std()
+        assert 0.01 < spread < 0.5
+        assert abs(ratio.mean() - 1) < 4 * spread / 20
+        assert 0.6 < np.mean(found.standard_error) / np.std(found.value) < 1.2  # skewed
+
+
 @pytest.mark.parametrize("dtype", PRECISION)
 def test_annealing_nothing_has_no_error(dtype):
     weights = jax.tree.map(lambda a: a.astype(dtype), small())
