@@ -115,9 +115,11 @@ def shifted(part):
     return {"x": np.concatenate(moved), "y": np.tile(part["y"], 5)}
 
 
+fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10))
+
+
 def read(codes, labels) -> dict[str, float]:
     """Classify codes linearly: validation digits choose the weight decay, then teach as well."""
-    fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10))
 
     def accuracy(probe, part):
         return float((probe(codes[part]).argmax(-1) == labels[part]).mean())
