@@ -17,6 +17,7 @@ __all__ = [
     "generate",
     "initializers",
     "interop",
+    "linear_probe",
     "losses",
     "models",
     "objectives",

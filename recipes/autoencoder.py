@@ -25,6 +25,7 @@ import optax
 from flax import nnx
 
 from fdl import data, losses, models, plots, regularizers, run, train
+from fdl.linear_probe import fit_linear_probe
 from fdl.pure import pure
 
 OVERCOMPLETE = ("free", "sparse", "denoising", "contractive")
@@ -131,7 +132,7 @@ def main(cfg: Config, session: run.Session) -> dict[str, float]:
     return figures
 
 
-fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10, gtol=1e-4, max_iter=200))
+fit_probe = jax.jit(partial(fit_linear_probe, classes=10, gtol=1e-4, max_iter=200))
 
 
 def read(codes, labels, rows) -> dict[str, float]:

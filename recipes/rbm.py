@@ -21,6 +21,7 @@ import optax
 from flax import nnx
 
 from fdl import data, losses, models, objectives, ops, plots, run, train
+from fdl.linear_probe import fit_linear_probe
 from fdl.pure import pure
 
 
@@ -115,7 +116,7 @@ def shifted(part):
     return {"x": np.concatenate(moved), "y": np.tile(part["y"], 5)}
 
 
-fit_probe = jax.jit(partial(train.fit_linear_probe, classes=10))
+fit_probe = jax.jit(partial(fit_linear_probe, classes=10))
 
 
 def read(codes, labels) -> dict[str, float]:

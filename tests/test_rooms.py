@@ -46,6 +46,7 @@ ROOMS = {  # left to right; what is allowed EVERYWHERE is left out
     "generate": Room(f"{LEFT} ops"),
     "interop": Room(f"{LEFT} ops models pure", "flax safetensors"),
     "objectives": Room(f"{LEFT} tree ops losses regularizers"),
+    "linear_probe": Room(f"{LEFT} losses regularizers optim"),
     "train": Room(f"{LEFT} tree", "optax orbax"),
     "plots": Room(LEFT, "matplotlib PIL"),
     "run": Room("*", "optax tyro rich matplotlib tensorboardX PIL"),

@@ -7,8 +7,6 @@ from fdl.train.early_stopping import init_early_stopping as init_early_stopping
 from fdl.train.early_stopping import should_stop as should_stop
 from fdl.train.early_stopping import update_early_stopping as update_early_stopping
 from fdl.train.evaluation import evaluate as evaluate
-from fdl.train.linear_probe import LinearProbe as LinearProbe
-from fdl.train.linear_probe import fit_linear_probe as fit_linear_probe
 from fdl.train.members import members_step as members_step
 from fdl.train.metrics import Ratio as Ratio
 from fdl.train.metrics import floats as floats
@@ -34,7 +32,6 @@ from fdl.train.step import make_step as make_step
 __all__ = [
     "Checkpoints",
     "EarlyStopping",
-    "LinearProbe",
     "PerExample",
     "Ratio",
     "Restored",
@@ -44,7 +41,6 @@ __all__ = [
     "check_replicas",
     "evaluate",
     "example_keys",
-    "fit_linear_probe",
     "floats",
     "go_on",
     "in_second_pass",
