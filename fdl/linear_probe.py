@@ -53,7 +53,8 @@ def fit_linear_probe(
       `LinearProbe(kernel, bias)`; it can be called.
 
     Raises:
-      ValueError: when the shapes do not fit, there are no examples or `classes` is less than 2.
+      ValueError: when the shapes do not fit, there are no examples, `classes` is less than 2
+        or `l2` a negative number.
 
     Example:
       >>> x = jnp.array([[0.0], [1.0], [4.0], [5.0]])

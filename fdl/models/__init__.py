@@ -107,8 +107,6 @@ __all__ = [
     "Seq2SeqConfig",
     "Stage",
     "StackedLayer",
-    "stack_layers",
-    "tanh_as_sigmoid",
     "StandardisedConv",
     "VAEConfig",
     "additive",
@@ -126,4 +124,6 @@ __all__ = [
     "prelu",
     "rbf",
     "regressor",
+    "stack_layers",
+    "tanh_as_sigmoid",
 ]
